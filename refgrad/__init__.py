@@ -1,0 +1,86 @@
+"""Trained Keras networks as plain NumPy, with exact derivatives that are checked.
+
+    >>> net = refgrad.load("model.keras")
+    >>> net.gradient(0.5)
+
+Importing this package loads nothing of weight; each name is found when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from refgrad.artifact import save
+    from refgrad.auditing.audit import audit
+    from refgrad.auditing.report import Report
+    from refgrad.errors import (
+        FormatError,
+        InputError,
+        KinkError,
+        LimitError,
+        MismatchError,
+        MissingExtraError,
+        RefgradError,
+        RefgradWarning,
+        UnsupportedError,
+        VerificationError,
+    )
+    from refgrad.loading import load
+    from refgrad.network import Network
+
+__version__ = "0.1.0"
+
+_ERRORS = (
+    "FormatError",
+    "InputError",
+    "KinkError",
+    "LimitError",
+    "MismatchError",
+    "MissingExtraError",
+    "RefgradError",
+    "RefgradWarning",
+    "UnsupportedError",
+    "VerificationError",
+)
+_HOMES = {
+    "Network": "refgrad.network",
+    "Report": "refgrad.auditing.report",
+    "audit": "refgrad.auditing.audit",
+    "load": "refgrad.loading",
+    "save": "refgrad.artifact",
+    **dict.fromkeys(_ERRORS, "refgrad.errors"),
+}
+
+__all__ = [
+    "FormatError",
+    "InputError",
+    "KinkError",
+    "LimitError",
+    "MismatchError",
+    "MissingExtraError",
+    "Network",
+    "RefgradError",
+    "RefgradWarning",
+    "Report",
+    "UnsupportedError",
+    "VerificationError",
+    "__version__",
+    "audit",
+    "load",
+    "save",
+]
+
+
+def __getattr__(name: str) -> Any:
+    """Find a public name in the module that defines it."""
+    if name not in _HOMES:
+        msg = f"module 'refgrad' has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    """The public names."""
+    return __all__

@@ -1,0 +1,168 @@
+"""The self-verifying file: a network as plain arrays and JSON in an `.npz`, with what it gave on the day it was saved.
+
+Members: `refgrad.json`, and one `.npy` for each array. The JSON holds `format` ("refgrad") and `version` (1); `digest`,
+the SHA-256 of the network; `dtype`, `keras`, `writer`, `container`; `ops`, each with the name of its kind, its `config`
+and the names of its `arrays` (stored as `op<k>/<name>.npy`); `nodes`, each with the place of its op, its `inputs` and
+`name`; and `inputs`, `outputs`, `input_names`, `output_names` of the graph. `golden/x.npy`, `golden/y.npy` and
+`golden/jacobian.npy` are inputs and results recorded at saving. There are no time stamps: the same network gives the
+same bytes. Nothing is ever unpickled.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from refgrad.agreement import compare
+from refgrad.arrays import Array
+from refgrad.errors import FormatError, InputError, LimitError, UnsupportedError, VerificationError
+from refgrad.graph import Graph, Node, Provenance
+from refgrad.network import Network
+from refgrad.ops import OPS
+from refgrad.outfile import replacing
+
+VERSION = 1
+HEADER = "refgrad.json"
+_SAMPLES = 16
+_LARGEST_HEADER = 64 << 20
+_GOLDEN = ("golden/x", "golden/y", "golden/jacobian")
+
+
+def _golden(net: Network, golden: int | npt.ArrayLike | None) -> Array:
+    """Inputs to record: the given ones, or a number of normally distributed ones."""
+    if golden is None or isinstance(golden, int):
+        samples = _SAMPLES if golden is None else golden
+        if samples < 1:
+            msg = f"golden={samples}: at least one sample is needed for the file to verify itself"
+            raise InputError(msg)
+        rng = np.random.default_rng(0)
+        return rng.normal(size=(samples, *net.input_shapes[0])).astype(net.dtype)
+    x = np.asarray(golden, net.dtype)
+    return x[None] if x.shape == net.input_shapes[0] else x
+
+
+def _header(net: Network) -> tuple[dict[str, Any], dict[str, Array]]:
+    """The JSON part and the arrays by member name."""
+    graph, origin = net.graph, net.graph.provenance
+    places = {id(node.op): 0 for node in graph.nodes}
+    for place, op in enumerate(places):
+        places[op] = place
+    ops = list({id(node.op): node.op for node in graph.nodes}.values())
+    header = {
+        "format": "refgrad",
+        "version": VERSION,
+        "digest": net.digest,
+        "dtype": graph.dtype.name,
+        "keras": origin.keras,
+        "writer": origin.writer,
+        "container": origin.container,
+        "ops": [{"op": op.name, "config": op.config(), "arrays": sorted(op.arrays())} for op in ops],
+        "nodes": [{"op": places[id(node.op)], "inputs": node.inputs, "name": node.name} for node in graph.nodes],
+        "inputs": graph.inputs,
+        "outputs": graph.outputs,
+        "input_names": graph.input_names,
+        "output_names": graph.output_names,
+    }
+    return header, {f"op{place}/{name}": array for place, op in enumerate(ops) for name, array in op.arrays().items()}
+
+
+def save(net: Network, path: str | os.PathLike[str], golden: int | npt.ArrayLike | None = None) -> None:
+    """Write a network to an `.npz` that proves itself when it is loaded.
+
+    `golden` is how many samples, or which inputs, to record values and Jacobians of; 16 standard normal ones if None.
+    """
+    x = _golden(net, golden)
+    y, jacobian = net.value_and_jacobian(x, engine="numpy")
+    header, arrays = _header(net)
+    arrays |= dict(zip(_GOLDEN, (x, y, jacobian), strict=True))
+    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+        archive.writestr(zipfile.ZipInfo(HEADER), json.dumps(header, indent=1))
+        for name, array in arrays.items():
+            buffer = io.BytesIO()
+            np.lib.format.write_array(buffer, array, allow_pickle=False)
+            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue())
+
+
+def recognises(path: Path) -> bool:
+    """Whether a file is a refgrad artifact, by its content."""
+    if not path.is_file():
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return HEADER in archive.namelist()
+    except (zipfile.BadZipFile, OSError, ValueError):
+        return False
+
+
+def _read_array(archive: zipfile.ZipFile, name: str) -> Array:
+    entry = archive.getinfo(f"{name}.npy")
+    if entry.file_size != entry.compress_size:
+        msg = f"member {name!r} is compressed; refgrad stores its arrays plainly"
+        raise FormatError(msg)
+    with archive.open(entry) as member:
+        array: Array = np.lib.format.read_array(member, allow_pickle=False)
+    if array.dtype.kind != "f":
+        msg = f"member {name!r} holds {array.dtype} values, not floats"
+        raise FormatError(msg)
+    return array
+
+
+def _graph(header: dict[str, Any], archive: zipfile.ZipFile) -> Graph:
+    ops = []
+    for place, entry in enumerate(header["ops"]):
+        if entry["op"] not in OPS:
+            msg = f"op {entry['op']!r} is not known; these are: {', '.join(OPS)}"
+            raise UnsupportedError(msg)
+        arrays = {name: _read_array(archive, f"op{place}/{name}") for name in entry["arrays"]}
+        ops.append(OPS[entry["op"]].restore(entry["config"], arrays))
+    nodes = tuple(Node(ops[node["op"]], tuple(node["inputs"]), node["name"]) for node in header["nodes"])
+    return Graph(
+        nodes,
+        tuple(header["inputs"]),
+        tuple(header["outputs"]),
+        tuple(header["input_names"]),
+        tuple(header["output_names"]),
+        np.dtype(header["dtype"]),
+        Provenance(header["keras"], header["writer"], header["container"]),
+    )
+
+
+def _verify(net: Network, header: dict[str, Any], golden: list[Array]) -> None:
+    if net.digest != header["digest"]:
+        msg = f"its digest is {net.digest[:16]}…, it recorded {str(header['digest'])[:16]}…: the file was altered"
+        raise VerificationError(msg)
+    x, y, jacobian = golden
+    agreement = compare(net.graph, x, net.value_and_jacobian(x, engine="numpy"), (y, jacobian))
+    if not agreement.agrees.all():
+        sample = int(np.flatnonzero(~agreement.agrees)[0])
+        msg = f"golden sample {sample} is not reproduced: the recorded value or Jacobian differs beyond rounding"
+        raise VerificationError(msg)
+
+
+def load(path: Path, *, verify: bool = True) -> Network:
+    """The network of an artifact; unless `verify` is off, one that has just reproduced what it recorded."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            if archive.getinfo(HEADER).file_size > _LARGEST_HEADER:
+                msg = f"its {HEADER} is larger than {_LARGEST_HEADER:,} bytes"
+                raise LimitError(msg)
+            header = json.loads(archive.read(HEADER))
+            if (header["format"], header["version"]) != ("refgrad", VERSION):
+                msg = f"format {header['format']!r} version {header['version']!r}; this refgrad reads version {VERSION}"
+                raise UnsupportedError(msg)
+            net = Network(_graph(header, archive))
+            golden = [_read_array(archive, name) for name in _GOLDEN]
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, TypeError, LookupError, RecursionError) as error:
+        msg = f"the refgrad file is damaged ({type(error).__name__}: {error})"
+        raise FormatError(msg) from None
+    if verify:
+        _verify(net, header, golden)
+    return net

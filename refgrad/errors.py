@@ -1,0 +1,56 @@
+"""Everything refgrad refuses, and why it may: one class per kind of reason."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+
+class RefgradError(Exception):
+    """The root of all of refgrad's errors."""
+
+
+class FormatError(RefgradError):
+    """The bytes are not a model: not there, not of a known kind, empty, cut off or damaged."""
+
+
+class UnsupportedError(RefgradError):
+    """The model holds a layer, key, activation or type that refgrad will not guess at."""
+
+
+class MismatchError(RefgradError):
+    """The weights and the config (or the arrays given for them) do not fit each other."""
+
+
+class LimitError(RefgradError):
+    """Reading on would cost more memory than the file's honest content can need."""
+
+
+class InputError(RefgradError, ValueError):
+    """An array or an option given to a function is not what it takes."""
+
+
+class KinkError(RefgradError):
+    """`kink="raise"` met a unit that sits exactly on a kink."""
+
+
+class VerificationError(RefgradError):
+    """A saved model does not reproduce what it recorded about itself."""
+
+
+class MissingExtraError(RefgradError, ImportError):
+    """An optional package is needed and not installed; the message names the extra that brings it."""
+
+
+class RefgradWarning(UserWarning):
+    """Something is unusual and was let pass, such as NaN among the weights."""
+
+
+@contextmanager
+def naming(what: object) -> Iterator[None]:
+    """Put the name of a file or layer before the message of any refusal raised inside."""
+    try:
+        yield
+    except RefgradError as error:
+        msg = f"{what}: {error}"
+        raise type(error)(msg) from None

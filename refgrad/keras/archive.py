@@ -1,0 +1,248 @@
+"""From bytes to a `RawModel`: what each container holds, found by its content and not by the file's name."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import h5py
+
+from refgrad.arrays import Array
+from refgrad.errors import FormatError, InputError, LimitError, UnsupportedError, naming
+from refgrad.keras import hdf5
+
+_LARGEST_CONFIG = 64 << 20
+_NOT_MODELS = {
+    b"version https://git-lfs": "a Git LFS pointer; fetch the file itself (git lfs pull)",
+    b"\x80": "a Python pickle; refgrad never unpickles",
+    b"\x93NUMPY": "a NumPy array",
+    b"\x1f\x8b": "gzip-compressed; unpack it first",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class RawLayer:
+    """The arrays stored for one layer, in the file's order, under the names the file gives them.
+
+    `name` is the layer's name in the config where the file records it; `group` is where in the file the arrays are.
+    """
+
+    group: str
+    name: str | None
+    arrays: dict[str, Array]
+
+
+@dataclass(frozen=True, eq=False)
+class RawModel:
+    """All that a file says, in one shape for every container: nothing is interpreted yet."""
+
+    config: dict[str, Any]
+    layers: tuple[RawLayer, ...]
+    writer: str | None
+    container: str
+
+
+@dataclass(frozen=True, eq=False)
+class _Weights:
+    layers: tuple[RawLayer, ...]
+    container: str
+    config: str | None = None
+    writer: str | None = None
+
+
+def parse(text: str | bytes, what: str) -> dict[str, Any]:
+    """A JSON object, or the reason why it is none."""
+    if len(text) > _LARGEST_CONFIG:
+        msg = f"{what} is {len(text):,} bytes long; {_LARGEST_CONFIG:,} are read at most"
+        raise LimitError(msg)
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        msg = f"{what} is not JSON ({error})"
+        raise FormatError(msg) from None
+    if not isinstance(found, dict):
+        msg = f"{what} is JSON, but no object"
+        raise FormatError(msg)
+    return found
+
+
+def read_bytes(path: Path) -> bytes:
+    """A regular file's content, or why there is none."""
+    if not path.exists():
+        msg = "there is no such file"
+        raise FormatError(msg)
+    if not path.is_file():
+        msg = f"this is {'a directory' if path.is_dir() else 'no regular file'}, not a model file"
+        raise FormatError(msg)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        msg = f"cannot be read ({error.strerror})"
+        raise FormatError(msg) from None
+
+
+def kind(content: bytes) -> str:
+    """What a file is by its first bytes: "zip", "hdf5" or "json"."""
+    if content.startswith(b"PK\x03\x04"):
+        return "zip"
+    if content.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "hdf5"
+    if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
+        return "json"
+    if not content:
+        msg = "the file is empty"
+        raise FormatError(msg)
+    known = next((what for start, what in _NOT_MODELS.items() if content.startswith(start)), None)
+    msg = f"this is {known or 'no kind of file that holds a Keras model'}; expected .keras, .h5, .json or refgrad .npz"
+    raise FormatError(msg)
+
+
+def _legacy_layers(root: h5py.Group, budget: int) -> Iterator[RawLayer]:
+    """Keras 1–2 layout: the order is that of `layer_names`, and within a layer that of `weight_names`."""
+    names = hdf5.texts(root, "layer_names")
+    if names is None:
+        msg = "the HDF5 file has neither 'layer_names' nor a 'layers' group: it holds no Keras weights"
+        raise FormatError(msg)
+    for name in names:
+        group = hdf5.child(root, name)
+        paths = None if group is None else hdf5.texts(group, "weight_names")
+        if paths is None:
+            msg = f"layer {name!r} is listed in 'layer_names' but has no group with 'weight_names'"
+            raise FormatError(msg)
+        arrays = {}
+        for path in paths:
+            dataset = hdf5.descend(group, path)
+            if dataset is None:
+                msg = f"layer {name!r}: weight {path!r} is listed but missing"
+                raise FormatError(msg)
+            arrays[path] = hdf5.array(dataset, budget)
+        yield RawLayer(name, name, arrays)
+
+
+def _numbered_layers(root: h5py.Group, budget: int) -> Iterator[RawLayer]:
+    """Keras 3 layout: `layers/<class>[_k]/vars/<i>`, with the layer's name on `vars` from newer writers."""
+    layers = hdf5.child(root, "layers")
+    if not isinstance(layers, h5py.Group):
+        msg = "'layers' is no group: this holds no Keras weights"
+        raise FormatError(msg)
+    for group in layers:
+        variables = hdf5.descend(layers, f"{group}/vars")
+        if not isinstance(variables, h5py.Group):
+            msg = f"layers/{group} has no 'vars': nested models cannot be read yet"
+            raise UnsupportedError(msg)
+        order = sorted(variables, key=lambda key: (len(key), key))
+        arrays = {key: hdf5.array(hdf5.child(variables, key), budget) for key in order}
+        name = hdf5.text(variables.attrs["name"]) if "name" in variables.attrs else None
+        yield RawLayer(group, name, arrays)
+
+
+def _weights(content: bytes) -> _Weights:
+    """Arrays, and where the container has them config and version, out of an HDF5 file of either layout."""
+    with hdf5.opened(content) as file:
+        if "layers" in file and "layer_names" not in file.attrs:
+            return _Weights(tuple(_numbered_layers(file, len(content))), "weights .h5 of Keras 3 layout")
+        whole = "model_weights" in file
+        root = hdf5.child(file, "model_weights") if whole else file
+        config = file.attrs.get("model_config")
+        writer = file.attrs.get("keras_version", root.attrs.get("keras_version"))
+        return _Weights(
+            tuple(_legacy_layers(root, len(content))),
+            "legacy .h5" if whole else "legacy weights .h5",
+            None if config is None else hdf5.text(config),
+            _version(writer),
+        )
+
+
+def _version(recorded: object) -> str | None:
+    found = hdf5.text(recorded)
+    return found if re.fullmatch(r"\d+\.\d+[\w.+-]*", found) else None
+
+
+def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+    """A member by its exact name; what it declares is checked before it is unpacked."""
+    entries = [entry for entry in archive.infolist() if entry.filename == name]
+    if len(entries) != 1:
+        msg = f"the zip holds {len(entries)} members named {name!r}, a .keras file has one"
+        raise FormatError(msg)
+    if entries[0].flag_bits & 1:
+        msg = f"the zip's member {name!r} is encrypted"
+        raise UnsupportedError(msg)
+    if entries[0].file_size > limit:
+        msg = f"the zip's member {name!r} unpacks to {entries[0].file_size:,} bytes; at most {limit:,} are read"
+        raise LimitError(msg)
+    with archive.open(entries[0]) as member:
+        return member.read(limit)
+
+
+def _whole_zip(content: bytes) -> RawModel:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            config = _member(archive, "config.json", _LARGEST_CONFIG)
+            metadata = _member(archive, "metadata.json", _LARGEST_CONFIG)
+            weights = _member(archive, "model.weights.h5", 4 * len(content) + _LARGEST_CONFIG)
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, ValueError) as error:
+        msg = f"the zip is damaged or cut off ({error})"
+        raise FormatError(msg) from None
+    version = parse(metadata, "metadata.json").get("keras_version")
+    return RawModel(_model(config), _weights(weights).layers, _version(version), "Keras .keras")
+
+
+def _model(config: str | bytes) -> dict[str, Any]:
+    found = parse(config, "the config")
+    if not isinstance(found.get("config"), (dict, list)) or not isinstance(found.get("class_name"), str):
+        msg = "the JSON is no Keras model: it has no 'class_name' and 'config'"
+        raise FormatError(msg)
+    return found
+
+
+def _config_text(given: str | Path) -> bytes:
+    """The config's text, be it given as such or as the path of a file."""
+    if isinstance(given, str) and given.lstrip().startswith("{"):
+        return given.encode()
+    with naming(given):
+        return read_bytes(Path(given))
+
+
+def _pair(config: bytes, weights: bytes) -> RawModel:
+    """A config and a weights file that were saved apart; the config's version decides what its words mean."""
+    model = _model(config)
+    if kind(weights) != "hdf5":
+        msg = "the weights are no HDF5 file"
+        raise FormatError(msg)
+    stored = _weights(weights)
+    writer = _version(model.get("keras_version")) or stored.writer
+    return RawModel(model, stored.layers, writer, f"JSON + {stored.container}")
+
+
+def read(path: Path, config: str | Path | None = None, weights: str | Path | None = None) -> RawModel:
+    """All of a model, from a file that holds it whole or from a config and weights."""
+    content = read_bytes(path)
+    found = kind(content)
+    if found == "json":
+        if weights is None:
+            msg = "this is a config without weights; pass weights= (on the command line --weights) as well"
+            raise InputError(msg)
+        with naming(weights):
+            stored = read_bytes(Path(weights))
+        return _pair(content, stored)
+    if weights is not None or (found == "zip" and config is not None):
+        msg = f"this file holds {'the whole model' if found == 'zip' else 'weights'} itself: give it no other"
+        raise InputError(msg)
+    if found == "zip":
+        return _whole_zip(content)
+    if config is not None:
+        return _pair(_config_text(config), content)
+    stored_weights = _weights(content)
+    if stored_weights.config is None:
+        msg = "this file holds weights only; pass the model's JSON as config= (on the command line --config)"
+        raise InputError(msg)
+    return RawModel(
+        _model(stored_weights.config), stored_weights.layers, stored_weights.writer, stored_weights.container
+    )

@@ -1,0 +1,80 @@
+"""Groups, attributes and plain arrays out of an HDF5 file, and nothing else HDF5 can do.
+
+Only what Keras writes is read: hard links, and contiguous float arrays stored in the file itself. A link elsewhere, a
+virtual or external dataset, or a type that is no float is refused before anything is read from it.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from refgrad.arrays import Array
+from refgrad.errors import FormatError, LimitError, UnsupportedError
+
+
+@contextmanager
+def opened(source: bytes | Path) -> Iterator[h5py.File]:
+    """The file, read-only; h5py's own complaints come out as one `FormatError`."""
+    try:
+        with h5py.File(io.BytesIO(source) if isinstance(source, bytes) else source, "r") as file:
+            yield file
+    except (OSError, RuntimeError, KeyError, ValueError) as error:
+        msg = f"the HDF5 data is damaged or cut off ({error})"
+        raise FormatError(msg) from None
+
+
+def child(group: h5py.Group, name: str) -> Any:
+    """A group or dataset one step below, or None; never one that lies elsewhere."""
+    link = group.get(name, getlink=True)
+    if link is None:
+        return None
+    if not isinstance(link, h5py.HardLink):
+        msg = f"{group.name}/{name} is a {type(link).__name__}; links are not followed"
+        raise UnsupportedError(msg)
+    return group[name]
+
+
+def descend(group: h5py.Group, path: str) -> Any:
+    """What a slash-separated path below a group leads to, or None."""
+    found: Any = group
+    for step in path.split("/"):
+        if not isinstance(found, h5py.Group):
+            return None
+        found = child(found, step)
+    return found
+
+
+def text(value: Any) -> str:
+    """An attribute or its element as text, be it stored as str or bytes."""
+    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
+
+
+def texts(holder: Any, name: str) -> list[str] | None:
+    """An attribute that is a list of names, or None if there is none."""
+    return [text(value) for value in np.ravel(holder.attrs[name])] if name in holder.attrs else None
+
+
+def array(dataset: Any, budget: int) -> Array:
+    """The numbers of a dataset in native byte order; `budget` is the most bytes that it may declare."""
+    where = getattr(dataset, "name", "an entry")
+    if not isinstance(dataset, h5py.Dataset):
+        msg = f"{where} is a group where an array is expected"
+        raise FormatError(msg)
+    if dataset.dtype.kind != "f" or dataset.dtype.itemsize not in (4, 8):
+        msg = f"{where} holds {dataset.dtype} values; float32 and float64 weights can be read"
+        raise UnsupportedError(msg)
+    if dataset.is_virtual or dataset.external or dataset.chunks is not None:
+        msg = f"{where} is stored chunked, virtual or outside the file; Keras stores plain contiguous arrays"
+        raise UnsupportedError(msg)
+    if dataset.nbytes > budget:
+        msg = f"{where} declares {dataset.nbytes:,} bytes, more than the whole file holds ({budget:,})"
+        raise LimitError(msg)
+    values: Array = dataset[()]
+    return values.astype(values.dtype.newbyteorder("="))

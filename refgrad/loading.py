@@ -1,0 +1,36 @@
+"""Opening a model: what kind of file it is decides who reads it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from refgrad import artifact
+from refgrad.errors import InputError, naming
+from refgrad.network import Network
+
+StrPath = str | os.PathLike[str]
+
+
+def load(
+    path: StrPath, *, config: StrPath | None = None, weights: StrPath | None = None, verify: bool = True
+) -> Network:
+    """Read a trained network; nothing in the file is executed, and no file is opened but those named.
+
+    `path` is a `.keras` or `.h5` file, a weights file (with `config=` the path or text of its JSON), a JSON config
+    (with `weights=`), or a refgrad `.npz`; what it is, is seen from its content. `verify` makes an `.npz` reproduce the
+    values and Jacobians recorded in it. Every refusal is a `RefgradError` that names the file.
+    """
+    if not isinstance(path, str | os.PathLike):
+        msg = f"load() takes the path of a file, not a {type(path).__name__}"
+        raise InputError(msg)
+    file = Path(path)
+    with naming(file):
+        if artifact.recognises(file):
+            if config is not None or weights is not None:
+                msg = "a refgrad .npz is whole: give it no config or weights"
+                raise InputError(msg)
+            return artifact.load(file, verify=verify)
+        from refgrad.keras import archive, build  # noqa: PLC0415 - h5py is loaded only where a Keras file is read
+
+        return Network(build.build(archive.read(file, config, weights), file))
