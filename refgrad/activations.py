@@ -1,7 +1,7 @@
 """The table of elementwise activations: one row each, with its derivative, kinks, jumps and source.
 
-`f` and `df` run on arrays under NumPy and on scalars under Numba, so they use ufuncs and `np.where` only. Their
-parameters come as numbers of the same dtype as `z`. At a kink `df` is what eager TensorFlow uses. NaN gives NaN.
+`f` and `df` run on arrays under NumPy and on scalars under Numba, so they use ufuncs and `where` only. Their parameters
+come as numbers of the same dtype as `z`. At a kink `df` is what eager TensorFlow uses. NaN gives NaN.
 """
 
 from __future__ import annotations
@@ -13,6 +13,11 @@ from typing import Any
 import numpy as np
 
 Elementwise = Callable[..., Any]
+
+
+def where(condition: Any, then: Any, otherwise: Any) -> Any:
+    """`np.where` under a name of its own: Numba's makes an array of every scalar, the kernels give it a plain choice."""
+    return np.where(condition, then, otherwise)
 
 
 @dataclass(frozen=True)
@@ -52,13 +57,13 @@ def _linear(z: Any) -> Any:
 
 
 def _linear_slope(z: Any) -> Any:
-    return np.where(np.isnan(z), z, 1)
+    return where(np.isnan(z), z, 1)
 
 
 def _relu(z: Any, max_value: Any, negative_slope: Any, threshold: Any) -> Any:
     # Where the slope is 0, `z` is replaced before the product: 0 · (−inf) would be NaN, and the limit is 0.
-    below = negative_slope * (np.where(negative_slope == 0, threshold, z) - threshold)
-    return np.where(z <= threshold, below, np.minimum(z, max_value))
+    below = negative_slope * (where(negative_slope == 0, threshold, z) - threshold)
+    return where(z <= threshold, below, np.minimum(z, max_value))
 
 
 def _relu_slope(z: Any, max_value: Any, negative_slope: Any, threshold: Any) -> Any:
@@ -66,10 +71,10 @@ def _relu_slope(z: Any, max_value: Any, negative_slope: Any, threshold: Any) -> 
     # 0 at 6, clip takes 1 at its maximum, and a threshold is a mask that is 0 on the threshold itself.
     is_leaky = (threshold == 0) & (max_value == np.inf)
     is_relu6 = (threshold == 0) & (max_value == 6)
-    below = np.where((z < threshold) | is_leaky, negative_slope, 0)
+    below = where((z < threshold) | is_leaky, negative_slope, 0)
     flat = (z > max_value) | ((z == max_value) & is_relu6)
-    above = np.where(flat, 0, np.where(z <= max_value, 1, z))
-    return np.where(z <= threshold, below, above)
+    above = where(flat, 0, where(z <= max_value, 1, z))
+    return where(z <= threshold, below, above)
 
 
 def _relu_kinks(max_value: float, negative_slope: float, threshold: float) -> tuple[Kink, ...]:
@@ -95,7 +100,7 @@ def _tanh_slope(z: Any) -> Any:
 
 def _sigmoid(z: Any) -> Any:
     e = np.exp(-np.abs(z))
-    return np.where(z >= 0, 1, e) / (1 + e)
+    return where(z >= 0, 1, e) / (1 + e)
 
 
 def _sigmoid_slope(z: Any) -> Any:

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 import numba
+import numba.extending
 import numpy as np
 
 import refgrad.activations
-from refgrad.activations import ACTIVATIONS
+from refgrad.activations import ACTIVATIONS, where
 from refgrad.kernels.lower import CODES
 
 _SOURCES = (Path(refgrad.activations.__file__), *sorted(Path(__file__).parent.glob("*.py")))
@@ -43,6 +44,17 @@ def _kernel(function: Callable[..., Any]) -> Any:
         return numba.njit(function, cache=True, **options)
     except RuntimeError:  # no folder for a cache can be written: compile anew in each process
         return numba.njit(function, **options)
+
+
+@numba.extending.overload(where, strict=False)  # strict would compare annotations too
+def _where(condition: Any, then: Any, otherwise: Any) -> Any:
+    """A choice between two scalars; a constant takes the dtype of the float beside it, as in NumPy."""
+    del condition
+    floats = [kind for kind in (then, otherwise) if isinstance(kind, numba.types.Float)]
+    if len(floats) == 1:
+        chosen = floats[0]
+        return lambda condition, then, otherwise: chosen(then) if condition else chosen(otherwise)
+    return lambda condition, then, otherwise: then if condition else otherwise
 
 
 _relu, _relu_slope = _inline(ACTIVATIONS["relu"].f), _inline(ACTIVATIONS["relu"].df)
