@@ -16,7 +16,7 @@ Elementwise = Callable[..., Any]
 
 
 def where(condition: Any, then: Any, otherwise: Any) -> Any:
-    """`np.where` under a name of its own: Numba's makes an array of every scalar, the kernels give it a plain choice."""
+    """`np.where` by a name of its own: Numba's makes an array of every scalar, the kernels give it a plain choice."""
     return np.where(condition, then, otherwise)
 
 
@@ -67,8 +67,8 @@ def _relu(z: Any, max_value: Any, negative_slope: Any, threshold: Any) -> Any:
 
 
 def _relu_slope(z: Any, max_value: Any, negative_slope: Any, threshold: Any) -> Any:
-    # At its kinks Keras computes relu by whichever TensorFlow op fits: leaky_relu takes the left slope at 0, relu6 takes
-    # 0 at 6, clip takes 1 at its maximum, and a threshold is a mask that is 0 on the threshold itself.
+    # At its kinks Keras computes relu by whichever TensorFlow op fits: leaky_relu takes the left slope at 0, relu6
+    # takes 0 at 6, clip takes 1 at its maximum, and a threshold is a mask that is 0 on the threshold itself.
     is_leaky = (threshold == 0) & (max_value == np.inf)
     is_relu6 = (threshold == 0) & (max_value == 6)
     below = where((z < threshold) | is_leaky, negative_slope, 0)

@@ -23,8 +23,8 @@ Pair = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 class Agreement:
     """Errors and bounds of each sample, absolute, and which samples a kink is near to.
 
-    The bound of a Jacobian is the project's tolerance times max|J| over the set; of a value the same of max|y|, or 8 σ of
-    its rounding error where that is more. Near a kink only values are held to their bound: the slope is a choice there.
+    The bound of a Jacobian is the project's tolerance times max|J| over the set; of a value the same of max|y|, or 8 σ
+    of its rounding error where that is more. Near a kink the slope is a choice: only values are held to their bound.
     """
 
     value_error: Array

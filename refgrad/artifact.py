@@ -160,7 +160,16 @@ def load(path: Path, *, verify: bool = True) -> Network:
                 raise UnsupportedError(msg)
             net = Network(_graph(header, archive))
             golden = [_read_array(archive, name) for name in _GOLDEN]
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, ValueError, TypeError, LookupError, RecursionError) as error:
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        OSError,
+        EOFError,
+        ValueError,
+        TypeError,
+        LookupError,
+        RecursionError,
+    ) as error:
         msg = f"the refgrad file is damaged ({type(error).__name__}: {error})"
         raise FormatError(msg) from None
     if verify:

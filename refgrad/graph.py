@@ -77,7 +77,7 @@ class Graph:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 of the structure, dtype, kink rules and weights: equal for equal networks, wherever they came from."""
+        """SHA-256 of structure, dtype, kink rules and weights: equal for equal networks, wherever they came from."""
         structure = {
             "nodes": [[node.op.name, node.op.config(), node.inputs, node.name] for node in self.nodes],
             "ends": [self.inputs, self.outputs, self.input_names, self.output_names],

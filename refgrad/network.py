@@ -11,22 +11,20 @@ from typing import Any, Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from refgrad.activations import ACTIVATIONS
+from refgrad import sequential
 from refgrad.arrays import Array, Shape
 from refgrad.derivatives import margins, order, products
 from refgrad.derivatives.jacobian import jacobian
 from refgrad.errors import InputError, KinkError, MissingExtraError, UnsupportedError
-from refgrad.graph import Graph, Provenance, chain, widest
+from refgrad.graph import Graph
 from refgrad.inputs import as_batch, as_vectors
 from refgrad.kernels import run
 from refgrad.kernels.lower import NotLowered, lower
 from refgrad.kernels.program import Program
-from refgrad.ops import Affine, Elementwise, Op
 
 Mode = Literal["auto", "forward", "reverse"]
 Kink = Literal["keras", "left", "right", "mean", "raise"]
 Engine = Literal["auto", "numpy", "numba"]
-Layer = tuple[npt.ArrayLike, npt.ArrayLike | None, str]
 
 
 def _check(option: str, value: str, allowed: Any) -> None:
@@ -49,23 +47,9 @@ class Network:
     graph: Graph
 
     @classmethod
-    def sequential(cls, layers: Iterable[Layer], *, keras: Literal[2, 3] = 3) -> Network:
+    def sequential(cls, layers: Iterable[sequential.Layer], *, keras: Literal[2, 3] = 3) -> Network:
         """The network of Dense layers given as (kernel (n_in, n_out), bias (n_out,) or None, activation name)."""
-        steps: list[tuple[str, Op]] = []
-        for index, (kernel, bias, activation) in enumerate(layers):
-            name = f"dense_{index}"
-            steps.append((name, _affine(name, kernel, bias)))
-            if activation not in ACTIVATIONS:
-                msg = f"{name}: activation {activation!r} is not one of {', '.join(ACTIVATIONS)}"
-                raise UnsupportedError(msg)
-            if activation != "linear":
-                steps.append((f"{name}/{activation}", Elementwise(activation, ACTIVATIONS[activation].defaults)))
-        if not steps:
-            msg = "a network needs at least one layer"
-            raise InputError(msg)
-        dtype = widest(array.dtype for _, op in steps for array in op.arrays().values())
-        (n_in, _) = next(iter(steps[0][1].arrays().values())).shape
-        return cls(chain((n_in,), steps, dtype, Provenance(keras=keras)))
+        return cls(sequential.graph(layers, keras))
 
     @property
     def input_shapes(self) -> tuple[Shape, ...]:
@@ -145,7 +129,9 @@ class Network:
         """Gradient ∂y/∂x of a network whose output is one number per sample, `(batch, *in)`."""
         (out,) = self.output_shapes
         if math.prod(out) != 1:
-            msg = f"gradient() is for one output number per sample; this network's output has shape {out}: use jacobian()"
+            msg = (
+                f"gradient() is for one output number per sample; this network's output has shape {out}: use jacobian()"
+            )
             raise InputError(msg)
         block = self.jacobian(x, mode=mode, kink=kink, engine=engine)
         features = self.input_shapes[0]
@@ -166,7 +152,7 @@ class Network:
     def vjp(self, x: npt.ArrayLike, cotangent: npt.ArrayLike, *, kink: Kink = "keras") -> tuple[Array, Array]:
         """Value, and vector–Jacobian product x̄ = Jᵀ ȳ: the gradient of ⟨ȳ, y⟩ with respect to the input.
 
-        `cotangent` is shaped like y, or `(k, *y.shape)` for k at once; the product is shaped like x, or `(k, *x.shape)`.
+        `cotangent` is shaped like y, or `(k, *y.shape)` for k at once; the product like x, or `(k, *x.shape)`.
         """
         batch, single = self._batch(x)
         with np.errstate(all="ignore"):
@@ -253,19 +239,3 @@ class Network:
             msg = f"sample {hit[0]}: unit {hit[1]} is exactly on a kink, and kink='raise' was asked for"
             raise KinkError(msg)
         return point
-
-
-def _affine(name: str, kernel: npt.ArrayLike, bias: npt.ArrayLike | None) -> Affine:
-    """The affine map of two given arrays, if they are that."""
-    weights = np.asarray(kernel)
-    offsets = None if bias is None else np.asarray(bias)
-    for what, array, axes in (("kernel", weights, 2), ("bias", offsets, 1)):
-        if array is None:
-            continue
-        if array.dtype.kind != "f" or array.ndim != axes:
-            msg = f"{name}: {what} is {array.dtype} of shape {array.shape}; a {axes}-dimensional float array is expected"
-            raise InputError(msg)
-    if offsets is not None and offsets.shape != weights.shape[1:]:
-        msg = f"{name}: bias has shape {offsets.shape}; the kernel {weights.shape} needs {weights.shape[1:]}"
-        raise InputError(msg)
-    return Affine(weights, offsets)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
+import os
 import re
 import zipfile
 import zlib
@@ -17,14 +17,9 @@ import h5py
 from refgrad.arrays import Array
 from refgrad.errors import FormatError, InputError, LimitError, UnsupportedError, naming
 from refgrad.keras import hdf5
+from refgrad.keras.content import LARGEST_TEXT, kind, parse, read_bytes
 
-_LARGEST_CONFIG = 64 << 20
-_NOT_MODELS = {
-    b"version https://git-lfs": "a Git LFS pointer; fetch the file itself (git lfs pull)",
-    b"\x80": "a Python pickle; refgrad never unpickles",
-    b"\x93NUMPY": "a NumPy array",
-    b"\x1f\x8b": "gzip-compressed; unpack it first",
-}
+StrPath = str | os.PathLike[str]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,53 +50,6 @@ class _Weights:
     container: str
     config: str | None = None
     writer: str | None = None
-
-
-def parse(text: str | bytes, what: str) -> dict[str, Any]:
-    """A JSON object, or the reason why it is none."""
-    if len(text) > _LARGEST_CONFIG:
-        msg = f"{what} is {len(text):,} bytes long; {_LARGEST_CONFIG:,} are read at most"
-        raise LimitError(msg)
-    try:
-        found = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        msg = f"{what} is not JSON ({error})"
-        raise FormatError(msg) from None
-    if not isinstance(found, dict):
-        msg = f"{what} is JSON, but no object"
-        raise FormatError(msg)
-    return found
-
-
-def read_bytes(path: Path) -> bytes:
-    """A regular file's content, or why there is none."""
-    if not path.exists():
-        msg = "there is no such file"
-        raise FormatError(msg)
-    if not path.is_file():
-        msg = f"this is {'a directory' if path.is_dir() else 'no regular file'}, not a model file"
-        raise FormatError(msg)
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        msg = f"cannot be read ({error.strerror})"
-        raise FormatError(msg) from None
-
-
-def kind(content: bytes) -> str:
-    """What a file is by its first bytes: "zip", "hdf5" or "json"."""
-    if content.startswith(b"PK\x03\x04"):
-        return "zip"
-    if content.startswith(b"\x89HDF\r\n\x1a\n"):
-        return "hdf5"
-    if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
-        return "json"
-    if not content:
-        msg = "the file is empty"
-        raise FormatError(msg)
-    known = next((what for start, what in _NOT_MODELS.items() if content.startswith(start)), None)
-    msg = f"this is {known or 'no kind of file that holds a Keras model'}; expected .keras, .h5, .json or refgrad .npz"
-    raise FormatError(msg)
 
 
 def _legacy_layers(root: h5py.Group, budget: int) -> Iterator[RawLayer]:
@@ -184,9 +132,9 @@ def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
 def _whole_zip(content: bytes) -> RawModel:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            config = _member(archive, "config.json", _LARGEST_CONFIG)
-            metadata = _member(archive, "metadata.json", _LARGEST_CONFIG)
-            weights = _member(archive, "model.weights.h5", 4 * len(content) + _LARGEST_CONFIG)
+            config = _member(archive, "config.json", LARGEST_TEXT)
+            metadata = _member(archive, "metadata.json", LARGEST_TEXT)
+            weights = _member(archive, "model.weights.h5", 4 * len(content) + LARGEST_TEXT)
     except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, ValueError) as error:
         msg = f"the zip is damaged or cut off ({error})"
         raise FormatError(msg) from None
@@ -202,7 +150,7 @@ def _model(config: str | bytes) -> dict[str, Any]:
     return found
 
 
-def _config_text(given: str | Path) -> bytes:
+def _config_text(given: StrPath) -> bytes:
     """The config's text, be it given as such or as the path of a file."""
     if isinstance(given, str) and given.lstrip().startswith("{"):
         return given.encode()
@@ -221,7 +169,7 @@ def _pair(config: bytes, weights: bytes) -> RawModel:
     return RawModel(model, stored.layers, writer, f"JSON + {stored.container}")
 
 
-def read(path: Path, config: str | Path | None = None, weights: str | Path | None = None) -> RawModel:
+def read(path: Path, config: StrPath | None = None, weights: StrPath | None = None) -> RawModel:
     """All of a model, from a file that holds it whole or from a config and weights."""
     content = read_bytes(path)
     found = kind(content)

@@ -13,7 +13,7 @@ import numpy as np
 from refgrad.activations import ACTIVATIONS
 from refgrad.arrays import Array, Shape
 from refgrad.errors import MismatchError, RefgradWarning, UnsupportedError
-from refgrad.graph import Graph, Provenance, chain, widest
+from refgrad.graph import SUPPORTED_DTYPES, Graph, Provenance, chain, widest
 from refgrad.keras.archive import RawModel
 from refgrad.keras.dialect import LayerConfig, ModelConfig, translate
 from refgrad.keras.matching import Wanted, assign
@@ -83,6 +83,9 @@ def _features(model: ModelConfig, steps: Steps) -> Shape:
 
 def _check_numbers(layer: LayerConfig, arrays: Arrays) -> None:
     for role, array in arrays.items():
+        if array.dtype.name not in SUPPORTED_DTYPES:
+            msg = f"layer {layer.name!r}: {role} is stored as {array.dtype.name}, not {' or '.join(SUPPORTED_DTYPES)}"
+            raise UnsupportedError(msg)
         if layer.dtype is not None and array.dtype.name != layer.dtype:
             msg = f"layer {layer.name!r}: {role} is stored as {array.dtype.name}, its config says {layer.dtype}"
             raise MismatchError(msg)
@@ -93,7 +96,9 @@ def _check_numbers(layer: LayerConfig, arrays: Arrays) -> None:
 def build(raw: RawModel, source: Path) -> Graph:
     """The graph of a raw model."""
     model = translate(raw)
-    wanted = [Wanted(layer.name, layer.class_name, LAYERS[layer.class_name].roles(layer.config)) for layer in model.layers]
+    wanted = [
+        Wanted(layer.name, layer.class_name, LAYERS[layer.class_name].roles(layer.config)) for layer in model.layers
+    ]
     arrays = assign(wanted, raw)
     steps: Steps = []
     for layer in model.layers:

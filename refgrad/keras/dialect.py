@@ -1,7 +1,7 @@
 """From any version's config to one canonical config: every spelling that is understood, and no other.
 
-Canonical: a `ModelConfig` whose layers carry a class name, a name, and exactly the keys of their `KEYS` row, each with a
-plain value: `activation` is a row of the activation table, numbers are numbers, `null` is resolved. What could change
+Canonical: a `ModelConfig` whose layers carry a class name, a name, and exactly the keys of their `KEYS` row, each with
+a plain value: `activation` is a row of the activation table, numbers are numbers, `null` is resolved. What could change
 the output and is not understood is refused by name.
 """
 
@@ -14,6 +14,7 @@ from typing import Any
 from refgrad.activations import ACTIVATIONS
 from refgrad.arrays import Shape
 from refgrad.errors import FormatError, UnsupportedError, naming
+from refgrad.graph import SUPPORTED_DTYPES
 from refgrad.keras.archive import RawModel
 
 
@@ -90,7 +91,9 @@ class Keys:
 
 _EVERYWHERE = frozenset({"name", "trainable", "dtype", "batch_input_shape", "batch_shape"})
 _OF_WEIGHTS = frozenset(
-    f"{array}_{what}" for array in ("kernel", "bias", "activity") for what in ("initializer", "regularizer", "constraint")
+    f"{array}_{what}"
+    for array in ("kernel", "bias", "activity")
+    for what in ("initializer", "regularizer", "constraint")
 )
 
 KEYS: Mapping[str, Keys] = {
@@ -117,7 +120,6 @@ KEYS: Mapping[str, Keys] = {
 
 _SEQUENTIAL = Keys(inert=frozenset({"layers", "build_input_shape"}))
 _LAYER_KEYS = {"class_name", "config", "module", "registered_name", "build_config", "name", "shared_object_id"}
-_DTYPES = ("float32", "float64")
 
 
 def _built_in(entry: Mapping[str, Any], class_name: str) -> bool:
@@ -133,8 +135,8 @@ def _dtype(value: Any) -> str | None:
         return None
     policy = value.get("config") if isinstance(value, dict) else None
     name = policy.get("name") if isinstance(policy, dict) else value
-    if name not in _DTYPES:
-        msg = f"dtype {name!r} is not supported; these are: {', '.join(_DTYPES)}"
+    if name not in SUPPORTED_DTYPES:
+        msg = f"dtype {name!r} is not supported; these are: {', '.join(SUPPORTED_DTYPES)}"
         raise UnsupportedError(msg)
     return str(name)
 
@@ -210,9 +212,12 @@ def translate(raw: RawModel) -> ModelConfig:
     if class_name != "Sequential" or not _built_in(raw.config, class_name):
         msg = f"the model is a {class_name}; only Keras's Sequential can be read yet"
         raise UnsupportedError(msg)
+    if isinstance(config, list):
+        msg = "the Sequential is a bare list of layers, as Keras wrote it up to 2.2.2; that cannot be read yet"
+        raise UnsupportedError(msg)
     if not isinstance(config, dict) or not isinstance(config.get("layers"), list):
         msg = "the Sequential's config has no list 'layers'"
-        raise UnsupportedError(msg)
+        raise FormatError(msg)
     with naming("the Sequential"):
         _canonical(_SEQUENTIAL, config)
     layers = tuple(_layer(entry) for entry in config["layers"])

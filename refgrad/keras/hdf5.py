@@ -1,7 +1,7 @@
 """Groups, attributes and plain arrays out of an HDF5 file, and nothing else HDF5 can do.
 
-Only what Keras writes is read: hard links, and contiguous float arrays stored in the file itself. A link elsewhere, a
-virtual or external dataset, or a type that is no float is refused before anything is read from it.
+Only what Keras writes is read: hard links, and contiguous arrays of numbers stored in the file itself. A link
+elsewhere, a virtual or external dataset, or a type that is no plain number is refused before anything is read from it.
 """
 
 from __future__ import annotations
@@ -67,8 +67,8 @@ def array(dataset: Any, budget: int) -> Array:
     if not isinstance(dataset, h5py.Dataset):
         msg = f"{where} is a group where an array is expected"
         raise FormatError(msg)
-    if dataset.dtype.kind != "f" or dataset.dtype.itemsize not in (4, 8):
-        msg = f"{where} holds {dataset.dtype} values; float32 and float64 weights can be read"
+    if dataset.dtype.kind not in "fiu":
+        msg = f"{where} holds {dataset.dtype} values, which are no plain numbers"
         raise UnsupportedError(msg)
     if dataset.is_virtual or dataset.external or dataset.chunks is not None:
         msg = f"{where} is stored chunked, virtual or outside the file; Keras stores plain contiguous arrays"

@@ -1,8 +1,8 @@
 """The compiled loops: value and Jacobian of a chain, one sample at a time, skipping what a ReLU switched off.
 
 Every product here is one primitive, out[r, :] += Σ_k left[r, k] · matrix[k, :] over a list of the k that are not zero:
-about half of them after a ReLU. It serves the value (one row), the forward mode (n_in rows, with W) and the reverse mode
-(n_out rows, with Wᵀ). Samples never meet, so a result does not depend on its neighbours in the batch.
+about half of them after a ReLU. It serves the value (one row), the forward mode (n_in rows, with W) and the reverse
+mode (n_out rows, with Wᵀ). Samples never meet, so a result does not depend on its neighbours in the batch.
 
 This module imports numba, so it is itself imported only where a kernel is about to run.
 """
@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from refgrad.kernels.lower import CODES
 
 _SOURCES = (Path(refgrad.activations.__file__), *sorted(Path(__file__).parent.glob("*.py")))
 # "contract" allows fused multiply–adds and nothing that could change what NaN, infinity or a sum's order mean.
-_inline = numba.njit(nogil=True, error_model="numpy", fastmath={"contract"})
+_jit: Any = partial(numba.njit, nogil=True, error_model="numpy", fastmath={"contract"})
 
 
 def _source_digest() -> str:
@@ -39,11 +40,10 @@ def _kernel(function: Callable[..., Any]) -> Any:
     activation, it would run stale code. The digest is part of the function's name and so of the cache file's.
     """
     function.__qualname__ = f"{function.__name__}-{_source_digest()}"
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     try:
-        return numba.njit(function, cache=True, **options)
+        return _jit(function, cache=True)
     except RuntimeError:  # no folder for a cache can be written: compile anew in each process
-        return numba.njit(function, **options)
+        return _jit(function)
 
 
 @numba.extending.overload(where, strict=False)  # strict would compare annotations too
@@ -57,13 +57,13 @@ def _where(condition: Any, then: Any, otherwise: Any) -> Any:
     return lambda condition, then, otherwise: then if condition else otherwise
 
 
-_relu, _relu_slope = _inline(ACTIVATIONS["relu"].f), _inline(ACTIVATIONS["relu"].df)
-_sigmoid, _sigmoid_slope = _inline(ACTIVATIONS["sigmoid"].f), _inline(ACTIVATIONS["sigmoid"].df)
-_tanh_slope = _inline(ACTIVATIONS["tanh"].df)
+_relu, _relu_slope = _jit(ACTIVATIONS["relu"].f), _jit(ACTIVATIONS["relu"].df)
+_sigmoid, _sigmoid_slope = _jit(ACTIVATIONS["sigmoid"].f), _jit(ACTIVATIONS["sigmoid"].df)
+_tanh_slope = _jit(ACTIVATIONS["tanh"].df)
 _RELU, _SIGMOID, _TANH = CODES["relu"], CODES["sigmoid"], CODES["tanh"]
 
 
-@_inline
+@_jit
 def _activate(code: Any, p: Any, z: Any) -> None:
     """z ← f(z)."""
     if code == _RELU:
@@ -77,7 +77,7 @@ def _activate(code: Any, p: Any, z: Any) -> None:
             z[j] = np.tanh(z[j])
 
 
-@_inline
+@_jit
 def _slopes(code: Any, p: Any, z: Any, slope: Any) -> None:
     """slope = f′(z)."""
     if code == _RELU:
@@ -93,7 +93,7 @@ def _slopes(code: Any, p: Any, z: Any, slope: Any) -> None:
         slope[:] = 1
 
 
-@_inline
+@_jit
 def _nonzero(values: Any, active: Any) -> Any:
     """List the places that are not zero (NaN is not); returns how many."""
     count = 0
@@ -103,7 +103,7 @@ def _nonzero(values: Any, active: Any) -> Any:
     return count
 
 
-@_inline
+@_jit
 def _add_product(left: Any, active: Any, count: Any, matrix: Any, out: Any) -> None:
     """out[r, :] += Σ_{k ∈ active} left[r, k] · matrix[k, :], four k at a time to load and store `out` less often."""
     for r in range(out.shape[0]):
@@ -123,7 +123,7 @@ def _add_product(left: Any, active: Any, count: Any, matrix: Any, out: Any) -> N
             i += 1
 
 
-@_inline
+@_jit
 def _offsets(widths: Any) -> Any:
     """Where each layer's matrix, and each layer's features, start in the flat arrays."""
     layers = len(widths) - 1
@@ -134,7 +134,7 @@ def _offsets(widths: Any) -> Any:
     return matrix, unit
 
 
-@_inline
+@_jit
 def _affine(a: Any, kernel: Any, bias: Any, active: Any, z: Any) -> None:
     """z = a W + b for one sample."""
     z[:] = bias
@@ -143,9 +143,7 @@ def _affine(a: Any, kernel: Any, bias: Any, active: Any, z: Any) -> None:
 
 
 @_kernel
-def value(
-    x: Any, widths: Any, codes: Any, parameters: Any, kernels: Any, transposes: Any, biases: Any, y: Any
-) -> None:
+def value(x: Any, widths: Any, codes: Any, parameters: Any, kernels: Any, transposes: Any, biases: Any, y: Any) -> None:
     """y (batch, n_out) for x (batch, n_in)."""
     layers = len(codes)
     matrix, unit = _offsets(widths)

@@ -79,5 +79,3 @@ def lower(graph: Graph) -> Program | NotLowered:
         transposes=_flat([kernel.T for kernel in kernels], graph),
         biases=_flat(biases, graph),
     )
-
-

@@ -12,7 +12,7 @@ from refgrad.ops.op import Kinks, Op
 
 
 def _times(rows: Array, matrix: Array) -> Array:
-    """`rows @ matrix` as one matrix product, whatever the leading axes: many small ones cost more than the arithmetic."""
+    """`rows @ matrix` as one product, whatever the leading axes: many small ones cost more than the arithmetic."""
     flat: Array = rows.reshape(-1, rows.shape[-1]) @ matrix
     return flat.reshape(*rows.shape[:-1], matrix.shape[1])
 

@@ -26,8 +26,8 @@ class Elementwise(Op):
 
     y = f(z)           shapes: (batch, *shape) → (batch, *shape)
 
-    Its Jacobian is diagonal, ∂y_j/∂z_j = f′(z_j): the tape is f′(z). At a kink f′ is Keras's choice, or by `kink` one of
-    the unit's two one-sided slopes or their mean.
+    Its Jacobian is diagonal, ∂y_j/∂z_j = f′(z_j): the tape is f′(z). At a kink f′ is Keras's choice, or by `kink` one
+    of the unit's two one-sided slopes or their mean.
     """
 
     name: ClassVar[str] = "elementwise"

@@ -43,7 +43,7 @@ class Op(ABC):
 
     @abstractmethod
     def jvp(self, tape: Any, *tangents: Any) -> Array:
-        """Jacobian–vector product: tangents of the inputs (None is zero; never all are) to the tangent of the output."""
+        """Jacobian–vector product: tangents of the inputs (None is zero; never all are) to that of the output."""
 
     @abstractmethod
     def vjp(self, tape: Any, cotangent: Array) -> tuple[Array, ...]:

@@ -1,0 +1,5 @@
+"""`python -m refgrad`."""
+
+from refgrad.cli import run
+
+run()

@@ -1,0 +1,1 @@
+"""Checking a network's values and Jacobians against somebody else's."""

@@ -1,0 +1,97 @@
+"""TensorFlow: the model as Keras of the writer's generation loads it, differentiated by eager GradientTape."""
+
+from __future__ import annotations
+
+import os
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from refgrad.auditing.frameworks.reference import Question, Reference
+from refgrad.errors import InputError, MissingExtraError, UnsupportedError
+
+
+def _module(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError as error:
+        msg = f"comparing with TensorFlow needs {name}, which cannot be imported ({error}): pip install 'refgrad[tf]'"
+        raise MissingExtraError(msg) from None
+
+
+def _keras(generation: int) -> Any:
+    """The Keras of a generation, on TensorFlow: tf_keras reads Keras ≤ 2 files as they were meant."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    _module("tensorflow")
+    if generation < 3:
+        return _module("tf_keras")
+    os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+    keras = _module("keras")
+    if keras.backend.backend() != "tensorflow":
+        msg = (
+            f"keras runs on {keras.backend.backend()} in this process; set KERAS_BACKEND=tensorflow before importing it"
+        )
+        raise InputError(msg)
+    return keras
+
+
+def _load(keras: Any, question: Question) -> Any:
+    """The model from its file or files; whatever Keras says against them is one refusal."""
+    path, config, weights = question.model, question.config, question.weights
+    if str(path).endswith(".json"):
+        path, config = None, path
+    elif config is not None:
+        path, weights = None, path
+    try:
+        if path is not None:
+            return keras.models.load_model(path, compile=False)
+        given = isinstance(config, str) and config.lstrip().startswith("{")
+        model = keras.models.model_from_json(config if given else Path(config).read_text(encoding="utf-8"))
+        model.load_weights(weights)
+    except Exception as error:
+        msg = f"Keras {keras.__version__} cannot load {question.model}: {type(error).__name__}: {error}"
+        raise UnsupportedError(msg) from error
+    return model
+
+
+def _in_dtype(model: Any, dtype: str) -> Any:
+    """The model computing in `dtype` throughout, its weights cast; the model itself where it does so already."""
+    if all(variable.dtype == dtype for variable in model.weights) and model.compute_dtype == dtype:
+        return model
+
+    def rewrite(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: dtype if key == "dtype" else rewrite(item) for key, item in value.items()}
+        return [rewrite(item) for item in value] if isinstance(value, list) else value
+
+    twin = type(model).from_config(rewrite(model.get_config()))
+    twin.set_weights([weight.astype(dtype) for weight in model.get_weights()])
+    return twin
+
+
+def ask(question: Question) -> Reference:
+    """Value and Jacobian by TensorFlow: eager, since at kinks compiled TensorFlow may choose another slope."""
+    model = question.model
+    live = hasattr(model, "get_config")
+    generation = (2 if type(model).__module__.startswith("tf_keras") else 3) if live else question.provenance.keras
+    keras = _keras(generation)
+    tf = _module("tensorflow")
+    model = _in_dtype(model if live else _load(keras, question), question.dtype.name)
+    x = tf.constant(question.x)
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch(x)
+        y = model(x, training=False)
+    n_out = int(np.prod(y.shape[1:]))
+    rows = []
+    for j in range(n_out):
+        cotangent = np.zeros((len(question.x), n_out), question.dtype)
+        cotangent[:, j] = 1
+        unit = tf.constant(cotangent.reshape(y.shape))
+        rows.append(tape.gradient(y, x, output_gradients=unit, unconnected_gradients="zero").numpy())
+    jacobian = np.stack(rows, axis=1).reshape(*y.shape, *question.x.shape[1:])
+    how = (
+        f"TensorFlow {tf.__version__}, {keras.__name__} {keras.__version__}, eager GradientTape, {question.dtype.name}"
+    )
+    return Reference(y.numpy(), jacobian, how)

@@ -1,0 +1,117 @@
+"""What an audit found: a verdict for each sample, one for all, in words and as JSON."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from refgrad.outfile import replacing
+
+VERDICTS = {
+    "ok": "value and Jacobian agree to rounding",
+    "near_kink": "a unit is so near a kink that rounding decides its slope; the value agrees",
+    "discrepant": "value or Jacobian differ by more than rounding",
+}
+
+SAMPLE = np.dtype(
+    [
+        ("verdict", "U20"),
+        ("error", np.float64),
+        ("bound", np.float64),
+        ("value_error", np.float64),
+        ("value_bound", np.float64),
+        ("where", "U80"),
+    ]
+)
+"""A row for each sample: largest absolute difference of the Jacobian and its bound, the same of the value, and where:
+the entry that differs most, or the unit near a kink."""
+
+
+@dataclass(frozen=True, eq=False)
+class Report:
+    """The outcome of an audit.
+
+    `samples` is a structured array of dtype `SAMPLE`; `scale` is max|J| over the set; `away` the share of the samples
+    that are away from kinks: below 90 % the comparison shows nothing, and the audit fails.
+    """
+
+    samples: npt.NDArray[np.void]
+    against: str
+    model: dict[str, Any]
+    scale: float
+    away: float
+    vacuous: bool
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many samples have each verdict."""
+        return {verdict: int((self.samples["verdict"] == verdict).sum()) for verdict in VERDICTS}
+
+    @property
+    def passed(self) -> bool:
+        """Whether no sample is discrepant, and enough are away from kinks for that to mean something."""
+        return not self.vacuous and self.counts["discrepant"] == 0
+
+    @property
+    def worst(self) -> int | None:
+        """The sample with the largest error for its bounds, away from kinks if any is; None without samples."""
+        if not len(self.samples):
+            return None
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratios = [self.samples[f"{part}error"] / self.samples[f"{part}bound"] for part in ("", "value_")]
+        ratio = np.nan_to_num(np.fmax(*ratios), nan=0.0)
+        judged = np.where(self.samples["verdict"] == "near_kink", -1.0, ratio)
+        return int(judged.argmax())
+
+    def summary(self) -> str:
+        """The report in words."""
+        total = len(self.samples)
+        lines = [
+            f"{'PASSED' if self.passed else 'FAILED'}: refgrad against {self.against}",
+            *(f"  {count:>7,} of {total:,}  {name}: {VERDICTS[name]}" for name, count in self.counts.items() if count),
+        ]
+        if self.vacuous:
+            lines.append(
+                f"  only {self.away:.0%} of the samples are away from kinks: too few for agreement to mean much"
+            )
+        if self.worst is not None:
+            row = self.samples[self.worst]
+            relative = row["error"] / self.scale if self.scale else row["error"]
+            lines.append(
+                f"  worst sample {self.worst} ({row['verdict']}) at {row['where']}: |ΔJ| = {row['error']:.2e} "
+                f"({relative:.1e} of max|J|), bound {row['bound']:.2e}; |Δy| = {row['value_error']:.2e}, "
+                f"bound {row['value_bound']:.2e}"
+            )
+        return "\n".join(lines)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain data; numbers that JSON has no word for become text."""
+        rows = [{name: _plain(row[name]) for name in SAMPLE.names or ()} for row in self.samples]
+        return {
+            "passed": self.passed,
+            "against": self.against,
+            "model": self.model,
+            "counts": self.counts,
+            "jacobian_scale": _plain(self.scale),
+            "away_from_kinks": self.away,
+            "vacuous": self.vacuous,
+            "worst": self.worst,
+            "samples": rows,
+        }
+
+    def to_json(self, path: str | os.PathLike[str]) -> None:
+        """Write the report as JSON."""
+        with replacing(path) as file:
+            file.write(json.dumps(self.to_dict(), indent=1, allow_nan=False).encode())
+
+
+def _plain(value: Any) -> float | str:
+    if isinstance(value, str):
+        return str(value)
+    number = float(value)
+    return number if np.isfinite(number) else repr(number)

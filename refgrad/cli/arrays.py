@@ -1,0 +1,100 @@
+"""Arrays in from files and pipes, and out to them."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from refgrad.arrays import Array, Shape
+from refgrad.errors import FormatError, InputError, naming
+from refgrad.outfile import replacing
+
+_CHUNK = 4096
+
+
+def _from_csv(lines: Iterable[str]) -> Array:
+    """Rows of numbers; a first line that is no numbers is a header."""
+    rows = [line for line in (line.strip() for line in lines) if line]
+    try:
+        [float(cell) for cell in rows[0].split(",")] if rows else []
+    except ValueError:
+        rows = rows[1:]
+    if not rows:
+        msg = "there are no rows of numbers in it"
+        raise FormatError(msg)
+    try:
+        return np.loadtxt(rows, delimiter=",", ndmin=2, comments=None)
+    except ValueError as error:
+        msg = f"not a table of numbers ({error})"
+        raise FormatError(msg) from None
+
+
+def _from_file(path: Path) -> Array:
+    if not path.is_file():
+        msg = "there is no such file"
+        raise FormatError(msg)
+    if path.suffix not in {".npy", ".npz"}:
+        with path.open(encoding="utf-8-sig", errors="replace") as file:
+            return _from_csv(file)
+    try:
+        loaded = np.load(path, allow_pickle=False)
+        if path.suffix == ".npy":
+            array: Array = loaded
+            return array
+        with loaded:
+            names = loaded.files
+            if len(names) == 1 or "x" in names:
+                chosen: Array = loaded["x" if "x" in names else names[0]]
+                return chosen
+    except (OSError, ValueError, EOFError) as error:
+        msg = f"cannot be read as {path.suffix} ({error})"
+        raise FormatError(msg) from None
+    msg = f"holds the arrays {', '.join(names)}: name the inputs 'x'"
+    raise FormatError(msg)
+
+
+def read(source: str, features: Shape) -> Array:
+    """Inputs from a file, or as CSV from standard input for '-'; rows of CSV take the features' shape."""
+    with naming("standard input" if source == "-" else source):
+        array = _from_csv(sys.stdin) if source == "-" else _from_file(Path(source))
+    from_text = source == "-" or not source.endswith((".npy", ".npz"))
+    if from_text and len(features) > 1 and array.shape[1] == np.prod(features):
+        return array.reshape(-1, *features)
+    return array
+
+
+def _csv(array: Array) -> bytes:
+    """One row a sample, with digits enough to read back the same numbers."""
+    digits = 9 if array.dtype == np.float32 else 17
+    rows = array.reshape(len(array), -1)
+    return "".join(",".join(f"{value:.{digits}g}" for value in row) + "\n" for row in rows).encode()
+
+
+def write(array: Array, name: str, target: str) -> None:
+    """An array to a file by its ending (`name` is what it is called in an .npz), or as CSV to standard output."""
+    if target == "-":
+        sys.stdout.write(_csv(array).decode())
+        return
+    with replacing(target) as file:
+        match Path(target).suffix:
+            case ".npy":
+                np.save(file, array)
+            case ".npz":
+                np.savez(file, allow_pickle=False, **{name: array})
+            case ".csv":
+                file.write(_csv(array))
+            case other:
+                msg = f"{target}: the ending {other!r} says no format; .npy, .npz, .csv or '-' (CSV) can be written"
+                raise InputError(msg)
+
+
+def in_chunks(compute: Callable[[Array], Array], x: Array, what: str, *, quiet: bool) -> Array:
+    """Apply a function of a batch piece by piece, with a progress bar on a terminal once that takes over a second."""
+    starts = range(0, max(len(x), 1), _CHUNK)
+    hidden = quiet or not sys.stderr.isatty()
+    bar = tqdm(starts, desc=what, unit=f" × {_CHUNK:,} samples", disable=hidden, delay=1, leave=False)
+    return np.concatenate([compute(x[start : start + _CHUNK]) for start in bar])

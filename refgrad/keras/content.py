@@ -1,0 +1,66 @@
+"""What a file is, by its content and not by its name: its bytes, its kind, its JSON."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from refgrad.errors import FormatError, LimitError
+
+LARGEST_TEXT = 64 << 20
+"""The most bytes of JSON that are read: the largest real config is a few megabytes."""
+
+_NOT_MODELS = {
+    b"version https://git-lfs": "a Git LFS pointer; fetch the file itself (git lfs pull)",
+    b"\x80": "a Python pickle; refgrad never unpickles",
+    b"\x93NUMPY": "a NumPy array",
+    b"\x1f\x8b": "gzip-compressed; unpack it first",
+}
+
+
+def parse(text: str | bytes, what: str) -> dict[str, Any]:
+    """A JSON object, or the reason why it is none."""
+    if len(text) > LARGEST_TEXT:
+        msg = f"{what} is {len(text):,} bytes long; {LARGEST_TEXT:,} are read at most"
+        raise LimitError(msg)
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        msg = f"{what} is not JSON ({error})"
+        raise FormatError(msg) from None
+    if not isinstance(found, dict):
+        msg = f"{what} is JSON, but no object"
+        raise FormatError(msg)
+    return found
+
+
+def read_bytes(path: Path) -> bytes:
+    """A regular file's content, or why there is none."""
+    if not path.exists():
+        msg = "there is no such file"
+        raise FormatError(msg)
+    if not path.is_file():
+        msg = f"this is {'a directory' if path.is_dir() else 'no regular file'}, not a model file"
+        raise FormatError(msg)
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        msg = f"cannot be read ({error.strerror})"
+        raise FormatError(msg) from None
+
+
+def kind(content: bytes) -> str:
+    """What a file is by its first bytes: "zip", "hdf5" or "json"."""
+    if content.startswith(b"PK\x03\x04"):
+        return "zip"
+    if content.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "hdf5"
+    if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
+        return "json"
+    if not content:
+        msg = "the file is empty"
+        raise FormatError(msg)
+    known = next((what for start, what in _NOT_MODELS.items() if content.startswith(start)), None)
+    msg = f"this is {known or 'no kind of file that holds a Keras model'}; expected .keras, .h5, .json or refgrad .npz"
+    raise FormatError(msg)
