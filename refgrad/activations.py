@@ -93,9 +93,10 @@ def _relu_jumps(max_value: float, negative_slope: float, threshold: float) -> tu
 
 
 def _tanh_slope(z: Any) -> Any:
-    # sech²z = 4e/(1 + e)², e = exp(−2|z|), keeps its relative accuracy where 1 − tanh²z cancels.
-    e = np.exp(-2 * np.abs(z))
-    return 4 * e / ((1 + e) * (1 + e))
+    # sech²z = (2e/(1 + e²))², e = exp(−|z|), keeps its relative accuracy where 1 − tanh²z cancels.
+    e = np.exp(-np.abs(z))
+    sech = 2 * e / (1 + e * e)
+    return sech * sech
 
 
 def _sigmoid(z: Any) -> Any:

@@ -25,6 +25,7 @@ from refgrad.agreement import compare
 from refgrad.arrays import Array
 from refgrad.errors import FormatError, InputError, LimitError, UnsupportedError, VerificationError
 from refgrad.graph import Graph, Node, Provenance
+from refgrad.inputs import as_batch
 from refgrad.network import Network
 from refgrad.ops import OPS
 from refgrad.outfile import replacing
@@ -38,15 +39,17 @@ _GOLDEN = ("golden/x", "golden/y", "golden/jacobian")
 
 def _golden(net: Network, golden: int | npt.ArrayLike | None) -> Array:
     """Inputs to record: the given ones, or a number of normally distributed ones."""
-    if golden is None or isinstance(golden, int):
+    if golden is None or type(golden) is int:
         samples = _SAMPLES if golden is None else golden
         if samples < 1:
             msg = f"golden={samples}: at least one sample is needed for the file to verify itself"
             raise InputError(msg)
         rng = np.random.default_rng(0)
         return rng.normal(size=(samples, *net.input_shapes[0])).astype(net.dtype)
-    x = np.asarray(golden, net.dtype)
-    return x[None] if x.shape == net.input_shapes[0] else x
+    if isinstance(golden, bool):
+        msg = f"golden={golden}: a number of samples or an array of inputs is expected"
+        raise InputError(msg)
+    return as_batch(golden, net.input_shapes[0], net.dtype, net.input_names[0])[0]
 
 
 def _header(net: Network) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -140,6 +143,9 @@ def _verify(net: Network, header: dict[str, Any], golden: list[Array]) -> None:
         msg = f"its digest is {net.digest[:16]}…, it recorded {str(header['digest'])[:16]}…: the file was altered"
         raise VerificationError(msg)
     x, y, jacobian = golden
+    if not len(x):
+        msg = "it holds no golden samples to verify itself with"
+        raise VerificationError(msg)
     agreement = compare(net.graph, x, net.value_and_jacobian(x, engine="numpy"), (y, jacobian))
     if not agreement.agrees.all():
         sample = int(np.flatnonzero(~agreement.agrees)[0])

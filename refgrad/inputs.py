@@ -48,6 +48,15 @@ def as_batch(given: npt.ArrayLike, features: Shape, dtype: np.dtype[Any], name: 
     raise InputError(msg)
 
 
+def as_dtype(given: npt.DTypeLike) -> np.dtype[Any]:
+    """A dtype, if it is one."""
+    try:
+        return np.dtype(given)
+    except TypeError:
+        msg = f"{given!r} is no dtype"
+        raise InputError(msg) from None
+
+
 def as_vectors(given: npt.ArrayLike, like: Shape, dtype: np.dtype[Any], what: str) -> tuple[Array, bool]:
     """Tangents or cotangents `(k, *like)`, and whether a single one, without the axis k, was given."""
     vectors = as_floats(given, dtype, what)

@@ -17,7 +17,7 @@ from refgrad.derivatives import margins, order, products
 from refgrad.derivatives.jacobian import jacobian
 from refgrad.errors import InputError, KinkError, MissingExtraError, UnsupportedError
 from refgrad.graph import Graph
-from refgrad.inputs import as_batch, as_vectors
+from refgrad.inputs import as_batch, as_dtype, as_vectors
 from refgrad.kernels import run
 from refgrad.kernels.lower import NotLowered, lower
 from refgrad.kernels.program import Program
@@ -33,7 +33,7 @@ def _check(option: str, value: str, allowed: Any) -> None:
         raise InputError(msg)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Network:
     """A trained network: values and exact derivatives of its output with respect to its input, at inference.
 
@@ -83,7 +83,7 @@ class Network:
 
     def astype(self, dtype: npt.DTypeLike) -> Network:
         """The same weights, computing in another dtype."""
-        return Network(self.graph.astype(np.dtype(dtype)))
+        return Network(self.graph.astype(as_dtype(dtype)))
 
     def __call__(self, x: npt.ArrayLike, *, engine: Engine = "auto") -> Array:
         """Value y = f(x), `(batch, *out)`."""
@@ -143,7 +143,8 @@ class Network:
         `tangent` is shaped like x, or `(k, *x.shape)` for k at once; the product is shaped like y, or `(k, *y.shape)`.
         """
         batch, single = self._batch(x)
-        tangents, one = self._vectors(tangent, batch, single, "tangent")
+        tangents, one = as_vectors(tangent, np.shape(x), self.dtype, "tangent")
+        tangents = tangents.reshape(len(tangents), *batch.shape)
         with np.errstate(all="ignore"):
             point = self._linearize(batch, kink)
             (product,) = products.jvp(point, [tangents])
@@ -157,9 +158,10 @@ class Network:
         batch, single = self._batch(x)
         with np.errstate(all="ignore"):
             point = self._linearize(batch, kink)
-            cotangents, one = self._vectors(cotangent, point.outputs[0], single, "cotangent")
-            (product,) = products.vjp(point, [cotangents])
-        return self._results(point.outputs[0], product, single, one)
+            y = point.outputs[0]
+            cotangents, one = as_vectors(cotangent, y.shape[1:] if single else y.shape, self.dtype, "cotangent")
+            (product,) = products.vjp(point, [cotangents.reshape(len(cotangents), *y.shape)])
+        return self._results(y, product, single, one)
 
     def summary(self) -> str:
         """A table of the layers, and what the network takes, gives and came from."""
@@ -179,6 +181,10 @@ class Network:
                 f"engine: {self.engine}",
             ]
         )
+
+    def __repr__(self) -> str:
+        ends = f"{self.input_shapes[0]} → {self.output_shapes[0]}"
+        return f"<refgrad.Network {ends}, {self.graph.parameters:,} parameters, {self.dtype.name}>"
 
     @property
     def engine(self) -> str:
@@ -220,10 +226,6 @@ class Network:
 
     def _batch(self, x: npt.ArrayLike) -> tuple[Array, bool]:
         return as_batch(x, self.input_shapes[0], self.dtype, self.input_names[0])
-
-    def _vectors(self, given: npt.ArrayLike, like: Array, single: bool, what: str) -> tuple[Array, bool]:
-        vectors, one = as_vectors(given, like.shape[1:] if single else like.shape, self.dtype, what)
-        return (vectors[:, None] if single else vectors), one
 
     def _results(self, y: Array, product: Array | None, single: bool, one: bool) -> tuple[Array, Array]:
         assert product is not None, "a network's output depends on its input"

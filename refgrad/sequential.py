@@ -37,8 +37,12 @@ def _affine(name: str, kernel: npt.ArrayLike, bias: npt.ArrayLike | None) -> Aff
 def graph(layers: Iterable[Layer], keras: int) -> Graph:
     """The graph of Dense layers one after the other, with the kink rules of a generation of Keras."""
     steps: list[tuple[str, Op]] = []
-    for index, (kernel, bias, activation) in enumerate(layers):
+    for index, layer in enumerate(layers):
         name = f"dense_{index}"
+        if len(layer) != 3:
+            msg = f"{name}: {len(layer)} values given; a layer is three: kernel, bias or None, activation name"
+            raise InputError(msg)
+        kernel, bias, activation = layer
         steps.append((name, _affine(name, kernel, bias)))
         if activation not in ACTIVATIONS:
             msg = f"{name}: activation {activation!r} is not one of {', '.join(ACTIVATIONS)}"

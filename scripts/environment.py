@@ -1,0 +1,43 @@
+"""The project's virtual environment: made, mended and filled as needed, with the standard library only."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+VENV = ROOT / ".venv"
+PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
+
+
+def _works() -> bool:
+    """Whether the environment has an interpreter with a working pip: a half-made one may have neither."""
+    if not PYTHON.exists():
+        return False
+    probe = [str(PYTHON), "-c", "import sys, pip; sys.exit(sys.version_info < (3, 11))"]
+    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+
+def _run(what: str, *command: str) -> None:
+    sys.stderr.write(f"{what} …\n")
+    done = subprocess.run(command, cwd=ROOT, check=False)
+    if done.returncode != 0:
+        sys.exit(f"{what} failed (exit {done.returncode}): {' '.join(command)}")
+
+
+def ready(extras: str) -> Path:
+    """The environment's Python, with refgrad and the given extras installed; fast where nothing has changed."""
+    if sys.version_info < (3, 11):
+        sys.exit(f"refgrad needs Python 3.11 or newer; this is {sys.version.split()[0]} at {sys.executable}")
+    if not _works():
+        _run(f"making {VENV}", sys.executable, "-m", "venv", "--clear", str(VENV))
+    stamp = VENV / f"refgrad-{extras.replace(',', '-')}.stamp"
+    wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + str(ROOT).encode()).hexdigest()
+    if not stamp.exists() or stamp.read_text() != wanted:
+        quiet = ("--quiet", "--disable-pip-version-check")
+        _run(f"installing refgrad[{extras}]", str(PYTHON), "-m", "pip", "install", *quiet, "--editable", f".[{extras}]")
+        stamp.write_text(wanted)
+    return PYTHON

@@ -1,0 +1,197 @@
+"""The self-verifying file: what goes in comes out, and what was altered does not."""
+
+from __future__ import annotations
+
+import io
+import json
+import zipfile
+
+import numpy as np
+import pytest
+
+import refgrad
+from tests.cases import CASES
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_a_saved_network_comes_back_the_same(case, tmp_path):
+    path = tmp_path / "net.npz"
+    refgrad.save(case.net, path)
+    again = refgrad.load(path)
+    assert again.digest == case.net.digest
+    assert again.dtype == case.net.dtype
+    for part, other in zip(again.value_and_jacobian(case.x), case.net.value_and_jacobian(case.x), strict=True):
+        np.testing.assert_array_equal(part, other)
+    origin, before = again.graph.provenance, case.net.graph.provenance
+    assert (origin.keras, origin.writer, origin.container) == (before.keras, before.writer, before.container)
+
+
+@pytest.fixture
+def path(tmp_path):
+    refgrad.save(CASES[0].net, tmp_path / "net.npz", golden=3)
+    return tmp_path / "net.npz"
+
+
+def members(path):
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def rewrite(path, changed, compression=zipfile.ZIP_STORED):
+    found = members(path) | changed
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in found.items():
+            if content is not None:
+                archive.writestr(name, content)
+
+
+def npy(array):
+    buffer = io.BytesIO()
+    np.save(buffer, array)
+    return buffer.getvalue()
+
+
+def test_the_same_network_gives_the_same_bytes(path, tmp_path):
+    other = tmp_path / "other.npz"
+    refgrad.save(CASES[0].net, other, golden=3)
+    assert other.read_bytes() == path.read_bytes()
+    refgrad.save(refgrad.load(path), other, golden=3)
+    assert other.read_bytes() == path.read_bytes()
+
+
+def test_numpy_alone_can_read_the_arrays(path):
+    with np.load(path) as loaded:
+        header = json.loads(loaded["refgrad.json"])
+        assert header["digest"] == CASES[0].net.digest
+        np.testing.assert_array_equal(loaded["op1/kernel"], CASES[0].net.graph.nodes[1].op.kernel)
+        assert len(loaded["golden/x"]) == 3
+
+
+@pytest.mark.parametrize(
+    ("golden", "samples"), [(None, 16), (5, 5), (np.zeros((4, 1)), 4), (np.float32([0.5]), 1), ([0.5, 1.0], 2), (0.5, 1)]
+)
+def test_golden_samples_are_what_was_asked_for(golden, samples, tmp_path):
+    refgrad.save(CASES[0].net, tmp_path / "net.npz", golden)
+    with np.load(tmp_path / "net.npz") as loaded:
+        assert loaded["golden/x"].shape == (samples, 1)
+        np.testing.assert_array_equal(loaded["golden/y"], CASES[0].net(loaded["golden/x"], engine="numpy"))
+
+
+@pytest.mark.parametrize("golden", [0, -1, "many", np.ones((2, 7)), True])
+def test_golden_samples_that_are_refused(golden, tmp_path):
+    with pytest.raises(refgrad.InputError):
+        refgrad.save(CASES[0].net, tmp_path / "net.npz", golden)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_changed_weight_is_found_by_the_digest(path):
+    kernel = CASES[0].net.graph.nodes[1].op.kernel.copy()
+    kernel[0, 3] = np.nextafter(kernel[0, 3], 1)
+    rewrite(path, {"op1/kernel.npy": npy(kernel)})
+    with pytest.raises(refgrad.VerificationError, match=r"net.npz: its digest is .* the file was altered"):
+        refgrad.load(path)
+    assert refgrad.load(path, verify=False).digest != CASES[0].net.digest
+
+
+@pytest.mark.parametrize("member", ["golden/y.npy", "golden/jacobian.npy"])
+def test_golden_results_that_are_not_reproduced_are_refused(path, member):
+    with np.load(path) as loaded:
+        changed = loaded[member.removesuffix(".npy")] * np.float32(1.001)
+    rewrite(path, {member: npy(changed)})
+    with pytest.raises(refgrad.VerificationError, match="golden sample 0 is not reproduced"):
+        refgrad.load(path)
+    refgrad.load(path, verify=False)
+
+
+def altered_header(path, **changes):
+    header = json.loads(members(path)["refgrad.json"]) | changes
+    return {"refgrad.json": json.dumps(header).encode()}
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ({"version": 2}, refgrad.UnsupportedError),
+        ({"format": "other"}, refgrad.UnsupportedError),
+        ({"ops": [{"op": "import", "config": {}, "arrays": []}]}, refgrad.UnsupportedError),
+        ({"ops": [{"op": "affine", "config": {"x": 1}, "arrays": []}]}, refgrad.FormatError),
+        ({"ops": [{"op": "elementwise", "config": {"activation": "exec", "parameters": []}, "arrays": []}]}, Exception),
+        ({"nodes": [{"op": 99, "inputs": [], "name": "x"}]}, refgrad.FormatError),
+        ({"nodes": 3}, refgrad.FormatError),
+        ({"dtype": "object"}, refgrad.RefgradError),
+        ({"dtype": "float16"}, refgrad.RefgradError),
+        ({"inputs": [5000]}, refgrad.RefgradError),
+        ({"outputs": ["a"]}, refgrad.RefgradError),
+        ({"inputs": []}, refgrad.RefgradError),
+        ({"digest": None}, refgrad.VerificationError),
+        ({"keras": "three"}, refgrad.RefgradError),
+    ],
+    ids=str,
+)
+def test_headers_that_are_refused(path, changes, error):
+    rewrite(path, altered_header(path, **changes))
+    with pytest.raises(refgrad.RefgradError, match=r"net\.npz: ") as caught:
+        refgrad.load(path)
+    assert isinstance(caught.value, error)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"op1/kernel.npy": None},
+        {"op1/kernel.npy": b""},
+        {"op1/kernel.npy": b"\x93NUMPY\x01\x00"},
+        {"op1/kernel.npy": npy(np.ones((1, 64), int))},
+        {"op1/kernel.npy": npy(np.ones((1, 64), complex))},
+        {"op1/kernel.npy": npy(np.array([{}], object))},
+        {"op1/kernel.npy": npy(np.ones((3, 3)))},
+        {"golden/x.npy": None},
+        {"golden/x.npy": npy(np.ones((3, 5), "f4"))},
+        {"golden/y.npy": npy(np.ones((3, 5), "f4"))},
+        {"golden/x.npy": npy(np.ones((0, 1), "f4")), "golden/y.npy": npy(np.ones((0, 1), "f4"))},
+        {"refgrad.json": b"{"},
+        {"refgrad.json": b"[]"},
+        {"refgrad.json": b"\xff\xfe"},
+        {"refgrad.json": b"[" * 200_000},
+    ],
+    ids=str,
+)
+def test_damaged_members_are_refused(path, changed):
+    rewrite(path, changed)
+    with pytest.raises(refgrad.RefgradError, match=r"net\.npz: "):
+        refgrad.load(path)
+
+
+def test_compressed_members_are_refused(path):
+    rewrite(path, {}, zipfile.ZIP_DEFLATED)
+    with pytest.raises(refgrad.FormatError, match="compressed"):
+        refgrad.load(path)
+
+
+def test_every_truncation_is_refused(path):
+    content = path.read_bytes()
+    for length in range(0, len(content), 251):
+        path.write_bytes(content[:length])
+        with pytest.raises(refgrad.RefgradError, match=r"net\.npz: "):
+            refgrad.load(path)
+
+
+def test_an_artifact_takes_no_other_files(path):
+    with pytest.raises(refgrad.InputError, match="whole"):
+        refgrad.load(path, config="{}")
+
+
+@pytest.mark.parametrize("target", ["missing/net.npz", "."])
+def test_places_that_cannot_be_written_are_refused(tmp_path, target):
+    with pytest.raises(refgrad.InputError):
+        refgrad.save(CASES[0].net, tmp_path / target)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_failed_write_leaves_the_old_file(path, monkeypatch):
+    before = path.read_bytes()
+    monkeypatch.setattr(np.lib.format, "write_array", lambda *_, **__: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        refgrad.save(CASES[0].net, path)
+    assert path.read_bytes() == before
+    assert list(path.parent.iterdir()) == [path]

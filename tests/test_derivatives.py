@@ -1,0 +1,163 @@
+"""Every derivative of every case: against the truth, against its adjoint, and against every other way to it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+
+import refgrad
+from refgrad.derivatives import order
+from tests.cases import CASES, away_from_kinks, tolerance
+
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+every_engine = pytest.mark.parametrize("engine", ["numpy", "numba"])
+every_mode = pytest.mark.parametrize("mode", ["forward", "reverse"])
+RNG = np.random.default_rng(99)
+
+
+def close(ours, theirs, relative):
+    scale = np.abs(theirs).max(initial=0)
+    np.testing.assert_allclose(ours, theirs, rtol=0, atol=relative * scale)
+
+
+@every_case
+@every_engine
+def test_value_is_the_truth(case, engine):
+    close(case.net(case.x, engine=engine), case.truth[0], tolerance(case))
+
+
+@every_case
+@every_engine
+@every_mode
+def test_jacobian_is_the_truth(case, engine, mode):
+    away = away_from_kinks(case)
+    assert away.mean() >= 0.9
+    y, jacobian = case.net.value_and_jacobian(case.x, engine=engine, mode=mode)
+    close(jacobian[away], case.truth[1][away], tolerance(case))
+    close(y, case.truth[0], tolerance(case))
+
+
+@every_case
+def test_jvp_is_the_jacobian_times_the_tangent(case):
+    tangents = RNG.normal(size=(3, *case.x.shape)).astype(case.net.dtype)
+    y, products = case.net.jvp(case.x, tangents)
+    away = away_from_kinks(case)
+    wanted = np.einsum("bji,kbi->kbj", case.truth[1], tangents.astype("float64"))
+    close(products[:, away], wanted[:, away], 4 * tolerance(case))
+    close(y, case.truth[0], tolerance(case))
+    close(case.net.jvp(case.x, tangents[1])[1], products[1], tolerance(case))
+
+
+@every_case
+def test_vjp_is_the_transposed_jacobian_times_the_cotangent(case):
+    cotangents = RNG.normal(size=(3, *case.truth[0].shape)).astype(case.net.dtype)
+    y, products = case.net.vjp(case.x, cotangents)
+    away = away_from_kinks(case)
+    wanted = np.einsum("bji,kbj->kbi", case.truth[1], cotangents.astype("float64"))
+    close(products[:, away], wanted[:, away], 4 * tolerance(case))
+    close(y, case.truth[0], tolerance(case))
+    close(case.net.vjp(case.x, cotangents[2])[1], products[2], tolerance(case))
+
+
+@every_case
+def test_vjp_is_the_adjoint_of_jvp(case):
+    tangent = RNG.normal(size=case.x.shape).astype(case.net.dtype)
+    cotangent = RNG.normal(size=case.truth[0].shape).astype(case.net.dtype)
+    pushed, pulled = case.net.jvp(case.x, tangent)[1], case.net.vjp(case.x, cotangent)[1]
+    forward = (cotangent.astype("float64") * pushed).sum(axis=1)
+    backward = (pulled.astype("float64") * tangent).sum(axis=1)
+    scale = np.abs(cotangent.astype("float64") * pushed).sum(axis=1).max()
+    np.testing.assert_allclose(forward, backward, rtol=0, atol=4 * tolerance(case) * scale)
+
+
+@every_case
+def test_forward_and_reverse_are_the_same_product(case):
+    for engine in ("numpy", "numba"):
+        forward, reverse = (case.net.jacobian(case.x, mode=mode, engine=engine) for mode in ("forward", "reverse"))
+        close(forward, reverse, tolerance(case))
+
+
+@every_case
+@every_engine
+def test_a_batch_is_its_samples(case, engine):
+    """To rounding: BLAS adds in another order for one row. In the kernels samples never meet: to the bit."""
+    y, jacobian = case.net.value_and_jacobian(case.x, engine=engine)
+    backwards = case.net.jacobian(case.x[::-1], engine=engine)[::-1]
+    samples = [x[0] if case.x.shape[1] == 1 else x for x in case.x]
+    singles = [case.net.value_and_jacobian(x, engine=engine) for x in samples]
+    assert {(one[0].shape, one[1].shape) for one in singles} == {(y.shape[1:], jacobian.shape[1:])}
+    same = np.testing.assert_array_equal if engine == "numba" else partial(close, relative=tolerance(case))
+    same(np.stack([one[0] for one in singles]), y)
+    same(np.stack([one[1] for one in singles]), jacobian)
+    same(backwards, jacobian)
+
+
+@every_case
+@every_engine
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_results_are_new_writable_arrays_of_the_networks_dtype(case, engine, dtype):
+    net = case.net.astype(dtype)
+    given = case.x.astype(dtype)
+    given.setflags(write=False)
+    before = given.copy()
+    ones = np.ones((len(given), *net.output_shapes[0]))
+    results = [
+        net(given, engine=engine),
+        *net.value_and_jacobian(given, engine=engine),
+        *net.jvp(given, given),
+        *net.vjp(given, ones),
+    ]
+    assert {result.dtype for result in results} == {np.dtype(dtype)}
+    for result in results:
+        assert result.flags.c_contiguous
+        assert result.flags.writeable
+        assert result.base is None or result.base.flags.owndata
+        result[...] = 7
+    np.testing.assert_array_equal(given, before)
+
+
+@every_case
+def test_gradient_is_the_only_row_of_the_jacobian(case):
+    if case.net.output_shapes == ((1,),):
+        np.testing.assert_array_equal(case.net.gradient(case.x), case.net.jacobian(case.x)[:, 0])
+        np.testing.assert_array_equal(case.net.gradient(case.x[0, 0]), case.net.jacobian(case.x[0, 0])[0])
+    else:
+        with pytest.raises(refgrad.InputError, match=r"one output number per sample.*use jacobian"):
+            case.net.gradient(case.x)
+
+
+@every_case
+def test_no_samples_give_empty_results(case):
+    for engine in ("numpy", "numba"):
+        for mode in ("forward", "reverse"):
+            y, jacobian = case.net.value_and_jacobian(case.x[:0], engine=engine, mode=mode)
+            assert y.shape == (0, *case.net.output_shapes[0])
+            assert jacobian.shape == (0, *case.net.output_shapes[0], *case.net.input_shapes[0])
+
+
+def dense(widths, activations):
+    rng = np.random.default_rng(0)
+    pairs = zip(widths[:-1], widths[1:], activations, strict=True)
+    return refgrad.Network.sequential([(rng.normal(size=(n, m)), None, f) for n, m, f in pairs]).graph
+
+
+def test_cost_counts_multiply_adds_after_the_first_activation():
+    graph = dense((3, 5, 7, 2), ("tanh", "relu", "linear"))
+    assert order.cost(graph, "forward") == 3 * (5 * 7 + 7 * 2)
+    assert order.cost(graph, "reverse") == 2 * (3 * 5 + 5 * 7)
+    assert order.direction(graph) == "reverse"
+    assert order.direction(dense((2, 7, 5, 3), ("tanh", "relu", "linear"))) == "forward"
+
+
+def test_mode_and_automatic_choice_agree(monkeypatch):
+    """"auto" takes the cheaper end: both directions are run and only the chosen one is looked at."""
+    import refgrad.network
+
+    seen = []
+    real = refgrad.network.jacobian
+    monkeypatch.setattr(refgrad.network, "jacobian", lambda point, way: seen.append(way) or real(point, way))
+    refgrad.Network(dense((3, 5, 7, 2), ("tanh", "relu", "linear"))).jacobian(np.zeros((1, 3)), engine="numpy")
+    refgrad.Network(dense((2, 7, 5, 3), ("tanh", "relu", "linear"))).jacobian(np.zeros((1, 2)), engine="numpy")
+    assert seen == ["reverse", "forward"]
