@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,28 +61,27 @@ def _scale(array: Array) -> float:
     return float(np.max(np.abs(array), initial=0, where=np.isfinite(array)))
 
 
-def _flat(given: npt.NDArray[Any], entries: int, samples: int, what: str) -> Array:
-    array = np.asarray(given, np.float64)
-    if array.size != samples * entries or len(array) != samples:
-        msg = f"the {what} to compare with has shape {array.shape}; {samples} samples of {entries} numbers are expected"
+def _flat(ours: npt.NDArray[Any], theirs: npt.NDArray[Any], what: str) -> tuple[Array, Array]:
+    """Both as float64 `(batch, entries)`; only the same shape means the same thing."""
+    if theirs.shape != ours.shape:
+        msg = f"the {what} to compare with has shape {theirs.shape}; {ours.shape} is expected"
         raise InputError(msg)
-    return array.reshape(samples, entries)
+    flat = (len(ours), math.prod(ours.shape[1:]))
+    return ours.reshape(flat).astype(np.float64), theirs.reshape(flat).astype(np.float64)
 
 
 def compare(graph: Graph, x: Array, ours: Pair, theirs: Pair) -> Agreement:
     """Compare two pairs of value `(batch, *out)` and Jacobian `(batch, *out, *in)` of a graph at x `(batch, *in)`."""
-    samples = len(x)
     with np.errstate(all="ignore"):
         found = values(graph, [x])
         kinks = near_kinks(graph, found)
-        noise = np.sqrt(variances(graph, found)[graph.outputs[0]]).reshape(samples, -1)
-    n_out, n_jacobian = noise.shape[1], ours[1][:1].size if samples else 0
-    y, y_other = (_flat(pair[0], n_out, samples, "value") for pair in (ours, theirs))
-    j, j_other = (_flat(pair[1], n_jacobian, samples, "Jacobian") for pair in (ours, theirs))
+        sigma = np.sqrt(variances(graph, found)[graph.outputs[0]])
+    y, y_other = _flat(ours[0], theirs[0], "value")
+    j, j_other = _flat(ours[1], theirs[1], "Jacobian")
 
     relative = tolerance(graph)
     value_gap, jacobian_gap = _difference(y, y_other), _difference(j, j_other)
-    value_bound = np.fmax(relative * _scale(y), NEAR * noise)
+    value_bound = np.fmax(relative * _scale(y), NEAR * sigma.reshape(y.shape))
     jacobian_scale = _scale(j)
     jumps = any(isinstance(node.op, Elementwise) and node.op.row.jumps(*node.op.parameters) for node in graph.nodes)
     value_ok = (value_gap <= value_bound).all(axis=1) | (kinks.near & jumps)

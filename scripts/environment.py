@@ -30,7 +30,7 @@ def _run(what: str, *command: str) -> None:
 
 def ready(extras: str) -> Path:
     """The environment's Python, with refgrad and the given extras installed; fast where nothing has changed."""
-    if sys.version_info < (3, 11):
+    if sys.version_info < (3, 11):  # noqa: UP036 - an older Python is just who should be told
         sys.exit(f"refgrad needs Python 3.11 or newer; this is {sys.version.split()[0]} at {sys.executable}")
     if not _works():
         _run(f"making {VENV}", sys.executable, "-m", "venv", "--clear", str(VENV))

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 
 import refgrad
+from refgrad.derivatives.margins import near_kinks
+from refgrad.derivatives.products import values
 from refgrad.graph import Provenance, chain
 from refgrad.ops import Affine, Elementwise
 from tests import oracle
@@ -145,7 +147,4 @@ def tolerance(case, dtype=None):
 
 def away_from_kinks(case):
     """Samples where rounding in the network's dtype cannot switch a unit."""
-    from refgrad.derivatives.margins import near_kinks
-    from refgrad.derivatives.products import values
-
     return ~near_kinks(case.net.graph, values(case.net.graph, [case.x])).near

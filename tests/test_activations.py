@@ -100,7 +100,9 @@ def test_kinks_are_where_the_slopes_change(parameters):
 @pytest.mark.parametrize(("kink", "expected"), [("keras", 0), ("left", 0), ("right", 1), ("mean", 0.5)])
 def test_a_kink_policy_chooses_the_units_slope_on_the_kink_only(kink, expected):
     z = np.array([[-1.0, 0.0, 1.0]])
-    np.testing.assert_array_equal(Elementwise("relu", (np.inf, 0.0, 0.0)).linearize(z, kink=kink)[1], [[0, expected, 1]])
+    np.testing.assert_array_equal(
+        Elementwise("relu", (np.inf, 0.0, 0.0)).linearize(z, kink=kink)[1], [[0, expected, 1]]
+    )
 
 
 @pytest.mark.tensorflow

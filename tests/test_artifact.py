@@ -68,7 +68,8 @@ def test_numpy_alone_can_read_the_arrays(path):
 
 
 @pytest.mark.parametrize(
-    ("golden", "samples"), [(None, 16), (5, 5), (np.zeros((4, 1)), 4), (np.float32([0.5]), 1), ([0.5, 1.0], 2), (0.5, 1)]
+    ("golden", "samples"),
+    [(None, 16), (5, 5), (np.zeros((4, 1)), 4), (np.float32([0.5]), 1), ([0.5, 1.0], 2), (0.5, 1)],
 )
 def test_golden_samples_are_what_was_asked_for(golden, samples, tmp_path):
     refgrad.save(CASES[0].net, tmp_path / "net.npz", golden)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 import refgrad
+import refgrad.network
 from refgrad.derivatives import order
 from tests.cases import CASES, away_from_kinks, tolerance
 
@@ -152,9 +153,7 @@ def test_cost_counts_multiply_adds_after_the_first_activation():
 
 
 def test_mode_and_automatic_choice_agree(monkeypatch):
-    """"auto" takes the cheaper end: both directions are run and only the chosen one is looked at."""
-    import refgrad.network
-
+    """ "auto" takes the cheaper end: both directions are run and only the chosen one is looked at."""
     seen = []
     real = refgrad.network.jacobian
     monkeypatch.setattr(refgrad.network, "jacobian", lambda point, way: seen.append(way) or real(point, way))

@@ -94,7 +94,10 @@ def test_inputs_that_are_refused(x, message):
         (lambda: NET.jvp(np.ones((4, 3)), np.ones((3, 3))), r"tangent has shape \(3, 3\)"),
         (lambda: NET.jvp(np.ones(3), ["a", "b", "c"]), "tangent holds str"),
         (lambda: NET.vjp(np.ones(3), np.ones(3)), r"cotangent has shape \(3,\); expected \(2,\), or \(k, 2\)"),
-        (lambda: NET.jacobian(np.ones(3), mode="sideways"), "mode='sideways' is not one of 'auto', 'forward', 'reverse'"),
+        (
+            lambda: NET.jacobian(np.ones(3), mode="sideways"),
+            "mode='sideways' is not one of 'auto', 'forward', 'reverse'",
+        ),
         (lambda: NET.jacobian(np.ones(3), kink="both"), "kink='both' is not one of 'keras', 'left', 'right'"),
         (lambda: NET.jacobian(np.ones(3), engine="fortran"), "engine='fortran' is not one of 'auto', 'numpy', 'numba'"),
         (lambda: NET(np.ones(3), engine="x"), "engine='x'"),
@@ -105,7 +108,10 @@ def test_inputs_that_are_refused(x, message):
         (lambda: NET.astype("nonsense"), "nonsense"),
         (lambda: refgrad.Network.sequential([]), "at least one layer"),
         (lambda: refgrad.Network.sequential([(np.ones((2, 2)), None, "relu")], keras=4), "keras=4"),
-        (lambda: refgrad.Network.sequential([(np.ones(2), None, "relu")]), r"dense_0: kernel is float64 of shape \(2,\)"),
+        (
+            lambda: refgrad.Network.sequential([(np.ones(2), None, "relu")]),
+            r"dense_0: kernel is float64 of shape \(2,\)",
+        ),
         (lambda: refgrad.Network.sequential([(np.ones((2, 2), int), None, "relu")]), "kernel is int64"),
         (lambda: refgrad.Network.sequential([(np.ones((2, 2)), np.ones(3), "relu")]), r"bias has shape \(3,\)"),
         (lambda: refgrad.Network.sequential([(np.ones((2, 2)), None)]), "three"),
@@ -153,7 +159,9 @@ def test_astype_computes_in_the_other_dtype():
     assert third.astype(np.float32).digest != third.digest
 
 
-KINK = refgrad.Network.sequential([(np.array([[1.0, -1.0]]), None, "relu"), (np.array([[1.0], [-1.0]]), None, "linear")])
+KINK = refgrad.Network.sequential(
+    [(np.array([[1.0, -1.0]]), None, "relu"), (np.array([[1.0], [-1.0]]), None, "linear")]
+)
 
 
 @pytest.mark.parametrize(("kink", "slope"), [("keras", 0), ("left", 0), ("right", 2), ("mean", 1)])

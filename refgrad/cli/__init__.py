@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import TextIO
 
 from refgrad.cli.parser import build_parser
-from refgrad.errors import RefgradError, VerificationError
+from refgrad.errors import RefgradError, RefgradWarning, VerificationError
 
 _INTERRUPTED = 130  # what a shell reports after Ctrl-C, and
 _CLOSED_PIPE = 141  # after a reader such as `head` has closed the pipe
@@ -32,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = build_parser().parse_args(argv)
     try:
         with warnings.catch_warnings():
+            warnings.simplefilter("always", RefgradWarning)
             warnings.showwarning = _say_warning
             status: int = arguments.run(arguments)
             sys.stdout.flush()

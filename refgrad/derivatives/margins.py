@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -32,7 +33,7 @@ def _margins(graph: Graph, values: Sequence[Array]) -> Iterator[tuple[int, Array
     for index, node in enumerate(graph.nodes):
         distance = node.op.margins(tuple(values[source] for source in node.inputs))
         if distance is not None:
-            yield index, distance.reshape(len(distance), -1)
+            yield index, distance.reshape(len(distance), math.prod(distance.shape[1:]))
 
 
 def on_kink(graph: Graph, values: Sequence[Array]) -> tuple[int, str] | None:

@@ -58,18 +58,15 @@ def _by_name(stored: Sequence[RawLayer]) -> dict[str, RawLayer]:
     return found
 
 
-def _find(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[str, RawLayer]:
-    """Layers by the names the file records, by counting where it records none; both must say the same."""
-    if any(layer.name is None for layer in stored):
-        return _by_class(wanted, stored)
-    found = _by_name(stored)
-    if any(layer.name != layer.group for layer in stored):
-        counted = _by_class(wanted, stored)
-        for want in wanted:
-            if want.roles and want.name in found and found[want.name] is not counted.get(want.name):
-                msg = f"layer {want.name!r}: its name leads to group {found[want.name].group!r}, its number does not"
-                raise MismatchError(msg)
-    return found
+def _check_numbers(wanted: Sequence[Wanted], stored: Sequence[RawLayer], named: dict[str, RawLayer]) -> None:
+    """Where the groups are numbered as well as named, number and name must lead to the same arrays."""
+    if all(layer.name == layer.group for layer in stored):
+        return
+    counted = _by_class(wanted, stored)
+    for want in wanted:
+        if want.roles and named[want.name] is not counted.get(want.name):
+            msg = f"layer {want.name!r}: its name leads to group {named[want.name].group!r}, its number does not"
+            raise MismatchError(msg)
 
 
 def _roles(want: Wanted, layer: RawLayer) -> dict[str, Array]:
@@ -88,7 +85,8 @@ def _roles(want: Wanted, layer: RawLayer) -> dict[str, Array]:
 
 def assign(wanted: Sequence[Wanted], raw: RawModel) -> dict[str, dict[str, Array]]:
     """Every layer's arrays by role; a layer without its weights, or weights without a layer, are refused."""
-    found = _find(wanted, raw.layers)
+    named = all(layer.name is not None for layer in raw.layers)
+    found = _by_name(raw.layers) if named else _by_class(wanted, raw.layers)
     used = {id(found[want.name]) for want in wanted if want.name in found}
     left = [layer for layer in raw.layers if layer.arrays and id(layer) not in used]
     missing = [want for want in wanted if want.roles and want.name not in found]
@@ -100,4 +98,6 @@ def assign(wanted: Sequence[Wanted], raw: RawModel) -> dict[str, dict[str, Array
             "Were they saved by different models?"
         )
         raise MismatchError(msg)
+    if named:
+        _check_numbers(wanted, raw.layers, found)
     return {want.name: _roles(want, found[want.name]) if want.name in found else {} for want in wanted}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from importlib import import_module
 from pathlib import Path
@@ -48,10 +49,14 @@ def _load(keras: Any, question: Question) -> Any:
         if path is not None:
             return keras.models.load_model(path, compile=False)
         given = isinstance(config, str) and config.lstrip().startswith("{")
-        model = keras.models.model_from_json(config if given else Path(config).read_text(encoding="utf-8"))
+        architecture = json.loads(config if given else Path(config).read_text(encoding="utf-8"))
+        # Compiled as the config says, the model would want an optimizer's state out of the weights file.
+        architecture.pop("compile_config", None)
+        model = keras.models.model_from_json(json.dumps(architecture))
         model.load_weights(weights)
-    except Exception as error:
-        msg = f"Keras {keras.__version__} cannot load {question.model}: {type(error).__name__}: {error}"
+    except Exception as error:  # Keras raises anything, and none of it is ours to mend
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        msg = f"{keras.__name__} {keras.__version__} cannot load {question.model}: {reason:.300}"
         raise UnsupportedError(msg) from error
     return model
 
