@@ -11,10 +11,9 @@ import numpy.typing as npt
 
 from refgrad.arrays import Array
 from refgrad.derivatives.margins import Mask, NearKinks, near_kinks
-from refgrad.derivatives.products import values
+from refgrad.derivatives.products import linearize
 from refgrad.errors import InputError
 from refgrad.graph import Graph
-from refgrad.ops import Elementwise
 from refgrad.rounding import AWAY, NEAR, tolerance, variances
 
 Pair = tuple[npt.NDArray[Any], npt.NDArray[Any]]
@@ -25,7 +24,9 @@ class Agreement:
     """Errors and bounds of each sample, absolute, and which samples a kink is near to.
 
     The bound of a Jacobian is the project's tolerance times max|J| over the set; of a value the same of max|y|, or 8 σ
-    of its rounding error where that is more. Near a kink the slope is a choice: only values are held to their bound.
+    of its rounding error where that is more. Near a kink the slope is a choice: any finite one will do, and only values
+    are held to their bound; near a jump any finite value will do. `judged` are the samples held to all bounds:
+    those away from kinks, with finite numbers and a finite rounding error.
     """
 
     value_error: Array
@@ -36,16 +37,17 @@ class Agreement:
     entry: npt.NDArray[np.intp]
     kinks: NearKinks
     agrees: Mask
+    judged: Mask
 
     @property
-    def away(self) -> float:
-        """Share of the samples that are away from kinks."""
-        return float(1 - self.kinks.near.mean()) if len(self.agrees) else 0.0
+    def share(self) -> float:
+        """Share of the samples that were judged."""
+        return float(self.judged.mean()) if len(self.judged) else 0.0
 
     @property
     def vacuous(self) -> bool:
-        """Whether too few samples are away from kinks for agreement to mean something."""
-        return self.away < AWAY
+        """Whether too few samples were judged for agreement to mean something."""
+        return self.share < AWAY
 
 
 def _difference(ours: Array, theirs: Array) -> Array:
@@ -73,27 +75,28 @@ def _flat(ours: npt.NDArray[Any], theirs: npt.NDArray[Any], what: str) -> tuple[
 def compare(graph: Graph, x: Array, ours: Pair, theirs: Pair) -> Agreement:
     """Compare two pairs of value `(batch, *out)` and Jacobian `(batch, *out, *in)` of a graph at x `(batch, *in)`."""
     with np.errstate(all="ignore"):
-        found = values(graph, [x])
-        kinks = near_kinks(graph, found)
-        sigma = np.sqrt(variances(graph, found)[graph.outputs[0]])
+        point = linearize(graph, [x], "keras")
+        kinks = near_kinks(point)
+        sigma = np.sqrt(variances(graph, point.values)[graph.outputs[0]])
     y, y_other = _flat(ours[0], theirs[0], "value")
     j, j_other = _flat(ours[1], theirs[1], "Jacobian")
 
     relative = tolerance(graph)
     value_gap, jacobian_gap = _difference(y, y_other), _difference(j, j_other)
     value_bound = np.fmax(relative * _scale(y), NEAR * sigma.reshape(y.shape))
-    jacobian_scale = _scale(j)
-    jumps = any(isinstance(node.op, Elementwise) and node.op.row.jumps(*node.op.parameters) for node in graph.nodes)
-    value_ok = (value_gap <= value_bound).all(axis=1) | (kinks.near & jumps)
-    entry = jacobian_gap.argmax(axis=1)
+    jacobian_bound = relative * _scale(j)
     worst = jacobian_gap.max(axis=1, initial=0)
+    value_ok = (value_gap <= value_bound).all(axis=1) | (kinks.jump & np.isfinite(value_gap).all(axis=1))
+    jacobian_ok = (worst <= jacobian_bound) | (kinks.near & np.isfinite(worst))
+    finite = np.isfinite(np.concatenate([y, j, value_bound], axis=1)).all(axis=1)
     return Agreement(
         value_error=value_gap.max(axis=1, initial=0),
         value_bound=value_bound.max(axis=1, initial=0),
         jacobian_error=worst,
-        jacobian_bound=relative * jacobian_scale,
-        jacobian_scale=jacobian_scale,
-        entry=entry,
+        jacobian_bound=jacobian_bound,
+        jacobian_scale=_scale(j),
+        entry=jacobian_gap.argmax(axis=1),
         kinks=kinks,
-        agrees=value_ok & ((worst <= relative * jacobian_scale) | kinks.near),
+        agrees=value_ok & jacobian_ok,
+        judged=finite & ~kinks.near,
     )

@@ -12,8 +12,7 @@ Shape = tuple[int, ...]
 
 
 def frozen(array: npt.ArrayLike) -> Array:
-    """Copy an array into native byte order, C-contiguous, and make it read-only."""
+    """Copy an array into native byte order, row by row, for good: its memory is a `bytes`, which nothing can change."""
     given = np.asarray(array)
-    copy: Array = np.array(given, dtype=given.dtype.newbyteorder("="), order="C", copy=True)
-    copy.setflags(write=False)
-    return copy
+    native = given.astype(given.dtype.newbyteorder("="), copy=False)
+    return np.frombuffer(native.tobytes(), native.dtype).reshape(given.shape)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import io
 import json
-import os
+import math
 import zipfile
 import zlib
 from pathlib import Path
@@ -29,6 +29,7 @@ from refgrad.inputs import as_batch
 from refgrad.network import Network
 from refgrad.ops import OPS
 from refgrad.outfile import replacing
+from refgrad.paths import StrPath
 
 VERSION = 1
 HEADER = "refgrad.json"
@@ -39,16 +40,12 @@ _GOLDEN = ("golden/x", "golden/y", "golden/jacobian")
 
 def _golden(net: Network, golden: int | npt.ArrayLike | None) -> Array:
     """Inputs to record: the given ones, or a number of normally distributed ones."""
-    if golden is None or type(golden) is int:
-        samples = _SAMPLES if golden is None else golden
-        if samples < 1:
-            msg = f"golden={samples}: at least one sample is needed for the file to verify itself"
-            raise InputError(msg)
-        rng = np.random.default_rng(0)
-        return rng.normal(size=(samples, *net.input_shapes[0])).astype(net.dtype)
     if isinstance(golden, bool):
         msg = f"golden={golden}: a number of samples or an array of inputs is expected"
         raise InputError(msg)
+    if golden is None or isinstance(golden, int | np.integer):
+        samples = _SAMPLES if golden is None else max(int(golden), 0)
+        return np.random.default_rng(0).normal(size=(samples, *net.input_shapes[0])).astype(net.dtype)
     return as_batch(golden, net.input_shapes[0], net.dtype, net.input_names[0])[0]
 
 
@@ -77,12 +74,18 @@ def _header(net: Network) -> tuple[dict[str, Any], dict[str, Array]]:
     return header, {f"op{place}/{name}": array for place, op in enumerate(ops) for name, array in op.arrays().items()}
 
 
-def save(net: Network, path: str | os.PathLike[str], golden: int | npt.ArrayLike | None = None) -> None:
+def save(net: Network, path: StrPath, golden: int | npt.ArrayLike | None = None) -> None:
     """Write a network to an `.npz` that proves itself when it is loaded.
 
     `golden` is how many samples, or which inputs, to record values and Jacobians of; 16 standard normal ones if None.
     """
+    if not isinstance(net, Network):
+        msg = f"save() takes a Network, not a {type(net).__name__}"
+        raise InputError(msg)
     x = _golden(net, golden)
+    if not len(x):
+        msg = "golden holds no samples: at least one is needed for the file to verify itself"
+        raise InputError(msg)
     y, jacobian = net.value_and_jacobian(x, engine="numpy")
     header, arrays = _header(net)
     arrays |= dict(zip(_GOLDEN, (x, y, jacobian), strict=True))
@@ -94,28 +97,47 @@ def save(net: Network, path: str | os.PathLike[str], golden: int | npt.ArrayLike
             archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue())
 
 
+_DAMAGE = (
+    zipfile.BadZipFile,
+    zlib.error,
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    LookupError,
+    RecursionError,
+    NotImplementedError,
+)
+"""What zipfile, json and a header of the wrong shape raise."""
+
+
 def recognises(path: Path) -> bool:
     """Whether a file is a refgrad artifact, by its content."""
-    if not path.is_file():
-        return False
     try:
+        if not path.is_file():
+            return False
         with zipfile.ZipFile(path) as archive:
             return HEADER in archive.namelist()
-    except (zipfile.BadZipFile, OSError, ValueError):
+    except _DAMAGE:
         return False
 
 
 def _read_array(archive: zipfile.ZipFile, name: str) -> Array:
+    """A member's numbers, if it holds just as many as its header declares."""
     entry = archive.getinfo(f"{name}.npy")
-    if entry.file_size != entry.compress_size:
+    if entry.compress_type != zipfile.ZIP_STORED:
         msg = f"member {name!r} is compressed; refgrad stores its arrays plainly"
         raise FormatError(msg)
     with archive.open(entry) as member:
-        array: Array = np.lib.format.read_array(member, allow_pickle=False)
-    if array.dtype.kind != "f":
-        msg = f"member {name!r} holds {array.dtype} values, not floats"
-        raise FormatError(msg)
-    return array
+        version = np.lib.format.read_magic(member)
+        if version != (1, 0):
+            msg = f"member {name!r} is of .npy version {version}; refgrad writes (1, 0)"
+            raise FormatError(msg)
+        shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
+        if dtype.kind != "f" or fortran or math.prod(shape) * dtype.itemsize != entry.file_size - member.tell():
+            msg = f"member {name!r} declares {dtype} {shape}; it must hold that many floats, row by row"
+            raise FormatError(msg)
+        return np.frombuffer(member.read(), dtype).reshape(shape)
 
 
 def _graph(header: dict[str, Any], archive: zipfile.ZipFile) -> Graph:
@@ -134,7 +156,7 @@ def _graph(header: dict[str, Any], archive: zipfile.ZipFile) -> Graph:
         tuple(header["input_names"]),
         tuple(header["output_names"]),
         np.dtype(header["dtype"]),
-        Provenance(header["keras"], header["writer"], header["container"]),
+        Provenance(int(header["keras"]), header["writer"] and str(header["writer"]), str(header["container"])),
     )
 
 
@@ -166,16 +188,7 @@ def load(path: Path, *, verify: bool = True) -> Network:
                 raise UnsupportedError(msg)
             net = Network(_graph(header, archive))
             golden = [_read_array(archive, name) for name in _GOLDEN]
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        OSError,
-        EOFError,
-        ValueError,
-        TypeError,
-        LookupError,
-        RecursionError,
-    ) as error:
+    except _DAMAGE as error:
         msg = f"the refgrad file is damaged ({type(error).__name__}: {error})"
         raise FormatError(msg) from None
     if verify:

@@ -57,6 +57,15 @@ class Graph:
         if self.dtype.name not in SUPPORTED_DTYPES:
             msg = f"networks are computed in {' or '.join(SUPPORTED_DTYPES)}, not in {self.dtype.name}"
             raise InputError(msg)
+        ends = ((self.inputs, self.input_names), (self.outputs, self.output_names))
+        for indices, names in ends:
+            if not indices or len(indices) != len(names) or not all(0 <= end < len(self.nodes) for end in indices):
+                msg = f"{len(self.nodes)} nodes with ends {indices} named {names}: each end needs a node and a name"
+                raise InputError(msg)
+        sources = tuple(index for index, node in enumerate(self.nodes) if not node.inputs)
+        if set(sources) != set(self.inputs) or not all(isinstance(self.nodes[index].op, Source) for index in sources):
+            msg = f"nodes {sources} take nothing; they must be the inputs {self.inputs}, and sources"
+            raise InputError(msg)
         for index, node in enumerate(self.nodes):
             if any(not 0 <= source < index for source in node.inputs):
                 msg = f"node {index} ({node.name!r}) takes its inputs from {node.inputs}: not from nodes before it"
@@ -73,6 +82,9 @@ class Graph:
             except ValueError as error:
                 msg = f"layer {node.name!r}: {error}"
                 raise MismatchError(msg) from None
+            if 0 in shapes[-1]:
+                msg = f"layer {node.name!r}: its output has shape {shapes[-1]}, which holds no numbers"
+                raise MismatchError(msg)
         return tuple(shapes)
 
     @cached_property

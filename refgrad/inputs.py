@@ -13,7 +13,7 @@ from refgrad.errors import InputError
 
 def as_floats(given: npt.ArrayLike, dtype: np.dtype[Any], what: str) -> Array:
     """Real numbers of the network's dtype; the caller's array itself where it is that already."""
-    if type(given) is np.ndarray and given.dtype == dtype and given.flags.c_contiguous:
+    if type(given) is np.ndarray and given.dtype == dtype and given.flags.carray:
         return given
     if isinstance(given, np.ma.MaskedArray):
         msg = f"{what} is a masked array: fill or drop the masked values first, they would be used as numbers"
@@ -27,7 +27,7 @@ def as_floats(given: npt.ArrayLike, dtype: np.dtype[Any], what: str) -> Array:
         msg = f"{what} holds {array.dtype.name} values; real numbers are expected"
         raise InputError(msg)
     with np.errstate(over="ignore", under="ignore"):
-        return np.ascontiguousarray(array, dtype=dtype).reshape(array.shape)
+        return np.require(array, dtype, ["C_CONTIGUOUS", "ALIGNED"]).reshape(array.shape)
 
 
 def as_batch(given: npt.ArrayLike, features: Shape, dtype: np.dtype[Any], name: str) -> tuple[Array, bool]:
@@ -49,12 +49,15 @@ def as_batch(given: npt.ArrayLike, features: Shape, dtype: np.dtype[Any], name: 
 
 
 def as_dtype(given: npt.DTypeLike) -> np.dtype[Any]:
-    """A dtype, if it is one."""
+    """A dtype in native byte order, if it is one; NumPy would take None for float64."""
     try:
-        return np.dtype(given)
+        dtype = np.dtype("O" if given is None else given)
     except TypeError:
-        msg = f"{given!r} is no dtype"
-        raise InputError(msg) from None
+        dtype = np.dtype("O")
+    if dtype.kind != "f":
+        msg = f"{given!r} is no floating dtype"
+        raise InputError(msg)
+    return dtype.newbyteorder("=")
 
 
 def as_vectors(given: npt.ArrayLike, like: Shape, dtype: np.dtype[Any], what: str) -> tuple[Array, bool]:

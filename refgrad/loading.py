@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 from refgrad import artifact
 from refgrad.errors import InputError, naming
 from refgrad.network import Network
-
-StrPath = str | os.PathLike[str]
+from refgrad.paths import StrPath, as_path
 
 
 def load(
@@ -21,10 +17,7 @@ def load(
     (with `weights=`), or a refgrad `.npz`; what it is, is seen from its content. `verify` makes an `.npz` reproduce the
     values and Jacobians recorded in it. Every refusal is a `RefgradError` that names the file.
     """
-    if not isinstance(path, str | os.PathLike):
-        msg = f"load() takes the path of a file, not a {type(path).__name__}"
-        raise InputError(msg)
-    file = Path(path)
+    file = as_path(path, "the model")
     with naming(file):
         if artifact.recognises(file):
             if config is not None or weights is not None:

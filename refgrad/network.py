@@ -28,9 +28,16 @@ Engine = Literal["auto", "numpy", "numba"]
 
 
 def _check(option: str, value: str, allowed: Any) -> None:
-    if value not in get_args(allowed):
+    if not isinstance(value, str) or value not in get_args(allowed):
         msg = f"{option}={value!r} is not one of {', '.join(map(repr, get_args(allowed)))}"
         raise InputError(msg)
+
+
+def _check_products(engine: Engine) -> None:
+    _check("engine", engine, Engine)
+    if engine == "numba":
+        msg = "engine='numba' has no kernels for jvp and vjp yet; use engine='numpy' or 'auto'"
+        raise UnsupportedError(msg)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -137,11 +144,14 @@ class Network:
         features = self.input_shapes[0]
         return block.reshape(block.shape[: block.ndim - len(out) - len(features)] + features)
 
-    def jvp(self, x: npt.ArrayLike, tangent: npt.ArrayLike, *, kink: Kink = "keras") -> tuple[Array, Array]:
+    def jvp(
+        self, x: npt.ArrayLike, tangent: npt.ArrayLike, *, kink: Kink = "keras", engine: Engine = "auto"
+    ) -> tuple[Array, Array]:
         """Value, and Jacobian–vector product ẏ = J ẋ: what an input moving by ẋ does to the output.
 
         `tangent` is shaped like x, or `(k, *x.shape)` for k at once; the product is shaped like y, or `(k, *y.shape)`.
         """
+        _check_products(engine)
         batch, single = self._batch(x)
         tangents, one = as_vectors(tangent, np.shape(x), self.dtype, "tangent")
         tangents = tangents.reshape(len(tangents), *batch.shape)
@@ -150,11 +160,14 @@ class Network:
             (product,) = products.jvp(point, [tangents])
         return self._results(point.outputs[0], product, single, one)
 
-    def vjp(self, x: npt.ArrayLike, cotangent: npt.ArrayLike, *, kink: Kink = "keras") -> tuple[Array, Array]:
+    def vjp(
+        self, x: npt.ArrayLike, cotangent: npt.ArrayLike, *, kink: Kink = "keras", engine: Engine = "auto"
+    ) -> tuple[Array, Array]:
         """Value, and vector–Jacobian product x̄ = Jᵀ ȳ: the gradient of ⟨ȳ, y⟩ with respect to the input.
 
         `cotangent` is shaped like y, or `(k, *y.shape)` for k at once; the product like x, or `(k, *x.shape)`.
         """
+        _check_products(engine)
         batch, single = self._batch(x)
         with np.errstate(all="ignore"):
             point = self._linearize(batch, kink)
@@ -191,7 +204,8 @@ class Network:
         """What `engine="auto"` runs, and why where it is not Numba."""
         if isinstance(self._program, NotLowered):
             return f"numpy ({self._program.reason})"
-        return "numba" if run.available() else "numpy (numba is not installed: pip install 'refgrad[jit]')"
+        missing = run.unavailable()
+        return "numba" if missing is None else f"numpy ({missing})"
 
     @cached_property
     def _program(self) -> Program | NotLowered:
@@ -214,9 +228,9 @@ class Network:
         program = self._program
         lowered = isinstance(program, Program) and kink == "keras"
         if engine == "auto":
-            return program if isinstance(program, Program) and lowered and run.available() else None
-        if not run.available():
-            msg = "engine='numba' needs numba, which is not installed: pip install 'refgrad[jit]'"
+            return program if isinstance(program, Program) and lowered and run.unavailable() is None else None
+        if (missing := run.unavailable()) is not None:
+            msg = f"engine='numba': {missing}"
             raise MissingExtraError(msg)
         if isinstance(program, NotLowered) or not lowered:
             reason = program.reason if isinstance(program, NotLowered) else f"kernels have no kink={kink!r}"
@@ -236,7 +250,7 @@ class Network:
     def _linearize(self, batch: Array, kink: Kink) -> products.Linearization:
         _check("kink", kink, Kink)
         point = products.linearize(self.graph, [batch], "keras" if kink == "raise" else kink)
-        hit = margins.on_kink(self.graph, point.values) if kink == "raise" else None
+        hit = margins.on_kink(point) if kink == "raise" else None
         if hit is not None:
             msg = f"sample {hit[0]}: unit {hit[1]} is exactly on a kink, and kink='raise' was asked for"
             raise KinkError(msg)

@@ -10,28 +10,35 @@ from pathlib import Path
 from typing import BinaryIO
 
 from refgrad.errors import InputError
+from refgrad.paths import StrPath, as_path
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
-    """A binary file to write to: it takes the name `path` when the block ends, and vanishes if the block fails."""
-    target = Path(path)
-    if target.is_dir():
-        msg = f"{target}: this is a directory, not a file to write"
-        raise InputError(msg)
+def replacing(path: StrPath) -> Iterator[BinaryIO]:
+    """A binary file to write to: it takes the name `path` when the block ends, and vanishes if the block fails.
+
+    Links are followed. A pipe or a device cannot be replaced and is written to as it is.
+    """
+    target = as_path(path, "the output")
     try:
-        handle, name = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
+        target = target.resolve()
+        if target.exists() and not target.is_file():
+            draft, file = None, target.open("wb")
+        else:
+            handle, name = tempfile.mkstemp(prefix=f".{target.name[:64]}.", dir=target.parent)
+            draft, file = Path(name), os.fdopen(handle, "wb")
     except OSError as error:
-        msg = f"{target}: cannot be written ({error.strerror})"
+        msg = f"{path}: cannot be written ({error.strerror})"
         raise InputError(msg) from None
-    draft = Path(name)
     try:
-        with os.fdopen(handle, "wb") as file:
+        with file:
             yield file
-        draft.chmod(0o666 & ~_umask())
-        draft.replace(target)
+        if draft is not None:
+            draft.chmod(0o666 & ~_umask())
+            draft.replace(target)
     finally:
-        draft.unlink(missing_ok=True)
+        if draft is not None:
+            draft.unlink(missing_ok=True)
 
 
 def _umask() -> int:

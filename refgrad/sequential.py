@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from refgrad.activations import ACTIVATIONS
+from refgrad.arrays import Array
 from refgrad.errors import InputError, UnsupportedError
 from refgrad.graph import Graph, Provenance, chain, widest
 from refgrad.ops import Affine, Elementwise, Op
@@ -16,19 +17,25 @@ Layer = tuple[npt.ArrayLike, npt.ArrayLike | None, str]
 """Kernel (n_in, n_out), bias (n_out,) or None, and the activation's name."""
 
 
+def _array(name: str, what: str, given: npt.ArrayLike, axes: int) -> Array:
+    """A float array of so many axes, if it is one."""
+    try:
+        array = np.asarray(given)
+    except ValueError:
+        array = np.asarray(None)
+    if array.dtype.kind != "f" or array.ndim != axes:
+        msg = f"{name}: {what} is {array.dtype} of shape {array.shape}; {axes}-dimensional floats are expected"
+        raise InputError(msg)
+    return array
+
+
 def _affine(name: str, kernel: npt.ArrayLike, bias: npt.ArrayLike | None) -> Affine:
     """The affine map of two given arrays, if they are that."""
-    weights = np.asarray(kernel)
-    offsets = None if bias is None else np.asarray(bias)
-    for what, array, axes in (("kernel", weights, 2), ("bias", offsets, 1)):
-        if array is None:
-            continue
-        if array.dtype.kind != "f" or array.ndim != axes:
-            msg = (
-                f"{name}: {what} is {array.dtype} of shape {array.shape}; a {axes}-dimensional float array is expected"
-            )
-            raise InputError(msg)
-    if offsets is not None and offsets.shape != weights.shape[1:]:
+    weights = _array(name, "kernel", kernel, 2)
+    if bias is None:
+        return Affine(weights)
+    offsets = _array(name, "bias", bias, 1)
+    if offsets.shape != weights.shape[1:]:
         msg = f"{name}: bias has shape {offsets.shape}; the kernel {weights.shape} needs {weights.shape[1:]}"
         raise InputError(msg)
     return Affine(weights, offsets)
@@ -39,12 +46,12 @@ def graph(layers: Iterable[Layer], keras: int) -> Graph:
     steps: list[tuple[str, Op]] = []
     for index, layer in enumerate(layers):
         name = f"dense_{index}"
-        if len(layer) != 3:
-            msg = f"{name}: {len(layer)} values given; a layer is three: kernel, bias or None, activation name"
+        if not isinstance(layer, tuple | list) or len(layer) != 3:
+            msg = f"{name}: a layer is three values, (kernel, bias or None, activation name)"
             raise InputError(msg)
         kernel, bias, activation = layer
         steps.append((name, _affine(name, kernel, bias)))
-        if activation not in ACTIVATIONS:
+        if not isinstance(activation, str) or activation not in ACTIVATIONS:
             msg = f"{name}: activation {activation!r} is not one of {', '.join(ACTIVATIONS)}"
             raise UnsupportedError(msg)
         if activation != "linear":

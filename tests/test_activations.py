@@ -20,6 +20,8 @@ RELUS = [
     (6.0, 0.0, 1.0),
     (np.inf, 0.5, 2.0),
     (1.0, 0.25, 2.0),
+    (1.0, 0.0, 2.0),
+    (0.0, 0.0, 0.0),
 ]
 ROWS = [(name, ACTIVATIONS[name].defaults) for name in ACTIVATIONS] + [("relu", parameters) for parameters in RELUS]
 every_row = pytest.mark.parametrize(("name", "parameters"), ROWS, ids=str)
@@ -86,15 +88,41 @@ def test_infinity_gives_the_limit(name, parameters, left, right, dtype):
     np.testing.assert_array_equal(derivative[0], [left[1], right[1]])
 
 
-@pytest.mark.parametrize("parameters", RELUS, ids=str)
+KINKS = {
+    (np.inf, 0.0, 0.0): ({0.0}, ()),
+    (6.0, 0.0, 0.0): ({0.0, 6.0}, ()),
+    (np.inf, 0.25, 0.0): ({0.0}, ()),
+    (2.0, 0.0, 0.0): ({0.0, 2.0}, ()),
+    (2.0, 0.25, 0.5): ({0.5, 2.0}, (0.5,)),
+    (6.0, 0.25, 0.0): ({0.0, 6.0}, ()),
+    (6.0, 0.0, 1.0): ({1.0, 6.0}, (1.0,)),
+    (np.inf, 0.5, 2.0): ({2.0}, (2.0,)),
+    (1.0, 0.25, 2.0): ({2.0}, (2.0,)),
+    (1.0, 0.0, 2.0): (set(), (2.0,)),
+    (np.inf, 1.0, 0.0): (set(), ()),
+    (0.0, 0.0, 0.0): (set(), ()),
+}
+
+
+@pytest.mark.parametrize("parameters", KINKS, ids=str)
 def test_kinks_are_where_the_slopes_change(parameters):
-    row = ACTIVATIONS["relu"]
-    for kink in row.kinks(*parameters):
+    row, op = ACTIVATIONS["relu"], Elementwise("relu", parameters)
+    places, jumps = KINKS[parameters]
+    assert {kink.where for kink in op.kinks} == places
+    assert op.jumps == jumps
+    for kink in op.kinks:
         beside = np.array([kink.where - 1e-6, kink.where, kink.where + 1e-6])
         np.testing.assert_array_equal(row.df(beside, *parameters), [kink.left, kink.keras, kink.right])
-    for jump in row.jumps(*parameters):
+    for jump in jumps:
         below, above = row.f(np.array([jump - 1e-9, jump + 1e-9]), *parameters)
         assert abs(above - below) > 0.1
+    z = np.array([[-1.0, 0.25, 7.0]])
+    either = places | set(jumps)
+    margins = op.margins((z,))
+    if either:
+        np.testing.assert_array_equal(margins, [[min(abs(number - place) for place in either) for number in z[0]]])
+    else:
+        assert margins is None
 
 
 @pytest.mark.parametrize(("kink", "expected"), [("keras", 0), ("left", 0), ("right", 1), ("mean", 0.5)])

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import threading
 import zipfile
 
 import numpy as np
 import pytest
 
 import refgrad
+from refgrad.outfile import replacing
 from tests.cases import CASES
 
 
@@ -69,7 +72,7 @@ def test_numpy_alone_can_read_the_arrays(path):
 
 @pytest.mark.parametrize(
     ("golden", "samples"),
-    [(None, 16), (5, 5), (np.zeros((4, 1)), 4), (np.float32([0.5]), 1), ([0.5, 1.0], 2), (0.5, 1)],
+    [(None, 16), (5, 5), (np.zeros((4, 1)), 4), (np.float32([0.5]), 1), ([0.5, 1.0], 2), (0.5, 1), (np.int64(4), 4)],
 )
 def test_golden_samples_are_what_was_asked_for(golden, samples, tmp_path):
     refgrad.save(CASES[0].net, tmp_path / "net.npz", golden)
@@ -78,7 +81,7 @@ def test_golden_samples_are_what_was_asked_for(golden, samples, tmp_path):
         np.testing.assert_array_equal(loaded["golden/y"], CASES[0].net(loaded["golden/x"], engine="numpy"))
 
 
-@pytest.mark.parametrize("golden", [0, -1, "many", np.ones((2, 7)), True])
+@pytest.mark.parametrize("golden", [0, -1, "many", np.ones((2, 7)), True, np.ones((0, 1))])
 def test_golden_samples_that_are_refused(golden, tmp_path):
     with pytest.raises(refgrad.InputError):
         refgrad.save(CASES[0].net, tmp_path / "net.npz", golden)
@@ -146,6 +149,10 @@ def test_headers_that_are_refused(path, changes, error):
         {"op1/kernel.npy": npy(np.ones((1, 64), complex))},
         {"op1/kernel.npy": npy(np.array([{}], object))},
         {"op1/kernel.npy": npy(np.ones((3, 3)))},
+        {"op1/kernel.npy": npy(np.ones((1, 64), "f4"))[:-4]},
+        {"op1/kernel.npy": npy(np.ones((1, 64), "f4")).replace(b"(1, 64), }", b"(10**9,) }")},
+        {"op1/kernel.npy": npy(np.ones((1, 64), "f4")).replace(b"(1, 64), }     ", b"(1, 64000000),}")},
+        {"op1/kernel.npy": npy(np.asfortranarray(np.ones((8, 8), "f4")))},
         {"golden/x.npy": None},
         {"golden/x.npy": npy(np.ones((3, 5), "f4"))},
         {"golden/y.npy": npy(np.ones((3, 5), "f4"))},
@@ -187,6 +194,23 @@ def test_places_that_cannot_be_written_are_refused(tmp_path, target):
     with pytest.raises(refgrad.InputError):
         refgrad.save(CASES[0].net, tmp_path / target)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_link_is_followed_and_a_pipe_is_written_to(tmp_path):
+    refgrad.save(CASES[0].net, tmp_path / "net.npz", golden=3)
+    (tmp_path / "link.npz").symlink_to("real.npz")
+    refgrad.save(CASES[0].net, tmp_path / "link.npz", golden=3)
+    assert (tmp_path / "link.npz").is_symlink()
+    assert (tmp_path / "real.npz").read_bytes() == (tmp_path / "net.npz").read_bytes()
+    os.mkfifo(tmp_path / "pipe")
+    read = []
+    reader = threading.Thread(target=lambda: read.append((tmp_path / "pipe").read_bytes()))
+    reader.start()
+    with replacing(tmp_path / "pipe") as file:
+        file.write(b"through")
+    reader.join()
+    assert read == [b"through"]
+    assert (tmp_path / "pipe").is_fifo()
 
 
 def test_a_failed_write_leaves_the_old_file(path, monkeypatch):

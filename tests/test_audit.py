@@ -14,7 +14,9 @@ import pytest
 import refgrad
 from refgrad.auditing.report import VERDICTS
 from refgrad.derivatives.margins import near_kinks
-from refgrad.derivatives.products import values
+from refgrad.derivatives.products import linearize, values
+from refgrad.graph import Provenance, chain
+from refgrad.ops import Affine, Elementwise
 from refgrad.rounding import tolerance, unit_roundoff, variances
 from tests.cases import CASES, GOLDEN, golden_arguments, golden_truth
 
@@ -58,7 +60,7 @@ def test_near_a_kink_is_within_eight_sigma():
     net = refgrad.Network.sequential([(np.array([[1.0]]), np.array([-1.0]), "relu")])
     u = 2.0**-53
     x = np.array([[1.0], [1 + 10 * u], [1 + 12 * u], [1 - 11 * u], [1 - 12 * u], [2.0]])
-    near = near_kinks(net.graph, values(net.graph, [x]))
+    near = near_kinks(linearize(net.graph, [x], "keras"))
     np.testing.assert_array_equal(near.near, [True, True, False, True, False, False])
     assert set(near.node) == {2}
 
@@ -141,16 +143,60 @@ def test_samples_near_a_kink_are_kept_apart():
     assert wrong.counts == {"ok": 19, "near_kink": 0, "discrepant": 1}
 
 
+def test_a_kink_that_nothing_depends_on_is_none():
+    """A ReLU after a ReLU is on its kink whenever the first is off: its slope multiplies 0, whatever it is."""
+    relu = Elementwise("relu", (np.inf, 0.0, 0.0))
+    steps = [("z", Affine(np.ones((1, 2)), np.array([0.5, -0.5]))), ("a", relu), ("again", relu)]
+    net = refgrad.Network(chain((1,), steps, np.dtype("float64"), Provenance()))
+    report = refgrad.audit(net, np.linspace(-3, 3, 32)[:, None], honest(net))
+    assert report.counts == {"ok": 32, "near_kink": 0, "discrepant": 0}
+    assert report.passed
+    assert net.jacobian([-3.0], kink="raise").max() == 0
+    np.testing.assert_array_equal(net.jacobian([[-3.0]], kink="right"), net.jacobian([[-3.0]]))
+    with pytest.raises(refgrad.KinkError, match=r"unit a\[1\]"):
+        net.jacobian([0.5], kink="raise")
+
+
 def test_an_audit_on_kinks_only_is_vacuous():
     x = np.concatenate([np.linspace(1, 3, 17), np.zeros(3)])[:, None]
     report = refgrad.audit(KINK, x, honest(KINK))
     assert report.counts["discrepant"] == 0
     assert report.vacuous
     assert not report.passed
-    assert "only 85% of the samples are away from kinks" in report.summary()
+    assert "only 85% of the samples are finite and away from kinks" in report.summary()
     empty = refgrad.audit(KINK, x[:0], honest(KINK))
     assert not empty.passed
     assert empty.summary()
+
+
+def test_nothing_finite_is_nothing_judged():
+    """NaN against NaN agrees, and says nothing."""
+    x = np.full((20, 3), np.nan)
+    report = refgrad.audit(NET, x, honest(NET))
+    assert (report.counts["ok"], report.judged, report.passed) == (20, 0, False)
+    huge = refgrad.Network.sequential([(np.array([[1.0]]), None, "linear")])
+    x = np.full((20, 1), 1e160)
+    assert not refgrad.audit(huge, x, lambda x: (2 * x, np.ones((20, 1, 1)))).passed
+
+
+def test_near_a_kink_or_jump_numbers_must_still_be_finite():
+    x = np.concatenate([np.linspace(1, 3, 19), [0.0]])[:, None]
+    for bad in (np.nan, np.inf):
+        report = refgrad.audit(KINK, x, lambda x, bad=bad: (x, np.where(x == 0, bad, 1.0)[:, :, None]))
+        assert report.counts == {"ok": 19, "near_kink": 0, "discrepant": 1}
+
+
+def test_near_a_jump_either_value_will_do_and_near_a_kink_not():
+    """relu with threshold 1 jumps from 0 to 1 there; with max_value 2 it has a kink there."""
+    steps = [("z", Affine(np.eye(1))), ("re_lu", Elementwise("relu", (2.0, 0.0, 1.0)))]
+    net = refgrad.Network(chain((1,), steps, np.dtype("float64"), Provenance()))
+    x = np.concatenate([np.linspace(1.1, 1.9, 28), [1.0, 2.0]])[:, None]
+
+    def other(at):
+        return lambda x: (np.where(x == at, x - (x == 2) * 0.5, net(x)), net.jacobian(x, engine="numpy"))
+
+    assert refgrad.audit(net, x, other(1.0)).counts == {"ok": 28, "near_kink": 2, "discrepant": 0}
+    assert refgrad.audit(net, x, other(2.0)).counts == {"ok": 28, "near_kink": 1, "discrepant": 1}
 
 
 def test_a_dead_network_is_compared_absolutely():
@@ -171,6 +217,12 @@ def test_a_dead_network_is_compared_absolutely():
         (lambda x: (np.zeros((len(x), 2)), np.zeros((2, len(x), 3))), "the Jacobian to compare with has shape"),
         (lambda x: (np.zeros((len(x), 2)), np.zeros((len(x), 3, 2))), "the Jacobian to compare with has shape"),
         (lambda x: (np.zeros((1, 2)), np.zeros((len(x), 2, 3))), "the value to compare with has shape"),
+        (lambda x: None, "must give the pair \\(y, J\\), not NoneType"),
+        (lambda x: x, "must give the pair"),
+        (lambda x: (x, x, x), "must give the pair"),
+        (lambda x: ("a", "b"), "gave holds str"),
+        (lambda x: (np.zeros((len(x), 2)) * 1j, np.zeros((len(x), 2, 3))), "gave holds complex128"),
+        (lambda x: ([[1], [1, 2]], 0), "rows differ in length"),
     ],
 )
 def test_references_that_are_refused(against, message):
@@ -252,6 +304,15 @@ def test_a_live_model_can_be_asked(generation):
     assert refgrad.audit(net.astype("float64"), x, "tensorflow", model=model).passed
     wrong = refgrad.Network.sequential([(w, b, "sigmoid"), (v, c, "linear")])
     assert refgrad.audit(wrong, x, "tensorflow", model=model).counts["discrepant"] == 50
+
+
+@tensorflow
+def test_a_model_of_another_shape_is_refused():
+    pytest.importorskip("tensorflow")
+    with pytest.raises(
+        refgrad.InputError, match=r"maps \[\(1,\)\] to \[\(1,\)\]; this network maps \[\(3,\)\] to \[\(2,\)\]"
+    ):
+        refgrad.audit(NET, X, "tensorflow", model=GOLDEN / "question-keras3.keras")
 
 
 @tensorflow

@@ -150,6 +150,7 @@ def bad_table(tmp_path):
     (tmp_path / "bad.npy").write_text("no")
     np.save(tmp_path / "object.npy", np.array([{}], object))
     np.savez(tmp_path / "two.npz", a=X, b=X)
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "two.npz").read_bytes()[:-30])
 
 
 BAD = [
@@ -163,12 +164,16 @@ BAD = [
     ("predict MIXED --input wide.csv", 2, "expected (batch, 3)"),
     ("predict MIXED --input bad.npy", 2, "bad.npy: cannot be read as .npy"),
     ("predict MIXED --input object.npy", 2, "object.npy: cannot be read as .npy"),
+    ("predict MIXED --input cut.npz", 2, "cut.npz: cannot be read as .npz"),
+    ("predict MIXED --input LONG.npy", 2, "cannot be read"),
+    ("predict MIXED --input x.npy --output LONG.npy", 2, "cannot be written"),
     ("predict MIXED --input two.npz", 2, "name the inputs 'x'"),
     ("predict MIXED --input x.npy --output y.txt", 2, "the ending '.txt' says no format"),
     ("predict MIXED --input x.npy --output no/such/y.npy", 2, "cannot be written"),
     ("convert MIXED -o out.h5", 2, "models are converted to .npz"),
-    ("convert MIXED -o out.npz --golden 0", 2, "at least one sample"),
-    ("audit MIXED --samples 0", 2, "at least one is needed"),
+    ("convert MIXED -o out.npz --golden 0", 2, "at least one is needed"),
+    ("audit MIXED --samples 0", 2, "at least 1 sample"),
+    ("audit MIXED --seed -1", 2, "a seed from 0"),
 ]
 
 
@@ -178,7 +183,7 @@ def test_bad_input_is_one_line_on_stderr(cli, tmp_path, monkeypatch, line, statu
     bad_table(tmp_path)
     np.save("x.npy", X)
     before = sorted(Path().iterdir())
-    found, out, err = cli(*shlex.split(line.replace("MIXED", MIXED)))
+    found, out, err = cli(*shlex.split(line.replace("MIXED", MIXED).replace("LONG", "a" * 300)))
     assert (found, out) == (status, "")
     assert err.startswith("refgrad: ")
     assert err.count("\n") == 1
@@ -218,7 +223,7 @@ def test_wrong_usage_exits_with_2(line, capsys):
     with pytest.raises(SystemExit) as caught:
         main(shlex.split(line.replace("MIXED", MIXED)))
     assert caught.value.code == 2
-    assert "usage: refgrad" in capsys.readouterr().err
+    assert re.fullmatch(r"refgrad: .* \(see refgrad.* --help\)\n", capsys.readouterr().err)
 
 
 @pytest.mark.tensorflow
@@ -263,6 +268,14 @@ def test_demo_audits_itself_where_tensorflow_is(cli, tmp_path):
     assert status == 0
     assert "PASSED: refgrad against TensorFlow" in out
     assert "1,001 of 1,001  ok" in out
+
+
+def test_demo_that_cannot_draw_still_answers(cli, tmp_path, monkeypatch):
+    monkeypatch.setattr("refgrad.cli.demo.find_spec", lambda _: None)
+    status, out, _ = cli("demo", "--plot", tmp_path / "no" / "such" / "plot.png")
+    assert status == 0
+    assert "true slope" in out
+    assert "no plot: " in out
 
 
 def test_demo_without_matplotlib_says_so(cli, tmp_path, monkeypatch):

@@ -9,7 +9,9 @@ import pytest
 
 import refgrad
 import refgrad.network
-from refgrad.derivatives import order
+from refgrad.derivatives import order, products
+from refgrad.graph import Graph, Node, Provenance
+from refgrad.ops import Affine, Source
 from tests.cases import CASES, away_from_kinks, tolerance
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -160,3 +162,19 @@ def test_mode_and_automatic_choice_agree(monkeypatch):
     refgrad.Network(dense((3, 5, 7, 2), ("tanh", "relu", "linear"))).jacobian(np.zeros((1, 3)), engine="numpy")
     refgrad.Network(dense((2, 7, 5, 3), ("tanh", "relu", "linear"))).jacobian(np.zeros((1, 2)), engine="numpy")
     assert seen == ["reverse", "forward"]
+
+
+def test_cotangents_of_a_node_that_feeds_two_add_up():
+    """Outputs z = x A and y = z B: x̄ = (z̄ + ȳ Bᵀ) Aᵀ."""
+    rng = np.random.default_rng(0)
+    a, b = rng.normal(size=(2, 3)), rng.normal(size=(3, 4))
+    nodes = (Node(Source((2,)), (), "x"), Node(Affine(a), (0,), "z"), Node(Affine(b), (1,), "y"))
+    graph = Graph(nodes, (0,), (1, 2), ("x",), ("z", "y"), np.dtype("float64"), Provenance())
+    point = products.linearize(graph, [rng.normal(size=(5, 2))], "keras")
+    of_z, of_y = rng.normal(size=(1, 5, 3)), rng.normal(size=(1, 5, 4))
+    (pulled,) = products.vjp(point, [of_z, of_y])
+    np.testing.assert_allclose(pulled, (of_z + of_y @ b.T) @ a.T, rtol=1e-13)
+    (only,) = products.vjp(point, [of_z, None])
+    np.testing.assert_allclose(only, of_z @ a.T, rtol=1e-13)
+    assert products.vjp(point, [None, None]) == [None]
+    assert products.jvp(point, [None]) == [None, None]

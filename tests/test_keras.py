@@ -8,6 +8,7 @@ import os
 import pickle
 import subprocess
 import sys
+import warnings
 import zipfile
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,7 @@ import numpy as np
 import pytest
 
 import refgrad
+from refgrad.agreement import compare
 from refgrad.keras.build import LAYERS
 from refgrad.keras.dialect import KEYS
 from refgrad.keras.matching import snake_case
@@ -162,8 +164,14 @@ BAD_CONFIGS = {
         "UnsupportedError",
         r"layer 'first' \(Conv1D\).*these are: Input",
     ),
-    "custom module": (edited_entry("first", module="mine"), "UnsupportedError", "custom classes are not supported"),
-    "custom name": (edited_entry("first", registered_name="mine>Dense"), "UnsupportedError", "custom classes"),
+    "custom module": (edited_entry("first", module="mine"), "UnsupportedError", r"\(Dense\): this is a custom class"),
+    "custom class of a known name": (
+        edited_entry("first", module=None, registered_name="Dense"),
+        "UnsupportedError",
+        "this is a custom class",
+    ),
+    "custom class, unregistered": (edited_entry("first", module=None), "UnsupportedError", "this is a custom class"),
+    "registered name": (edited_entry("first", registered_name="mine>Dense"), "UnsupportedError", "this is a custom"),
     "beside the config": (
         edited_entry("first", inbound_nodes=[1]),
         "UnsupportedError",
@@ -307,7 +315,6 @@ def test_what_changes_nothing_is_let_pass(tmp_path):
     )
     layer(config, "dropout")["config"].update(rate=0.9, seed=7)
     layer(config, "first").pop("module")
-    layer(config, "dense")["registered_name"] = "Dense"
     path = tmp_path / "model.json"
     path.write_text(json.dumps(config))
     other = refgrad.load(path, weights=GOLDEN / "mixed-keras3.weights.h5")
@@ -441,6 +448,43 @@ def test_weights_that_are_refused(name, tmp_path):
     assert str(caught.value).startswith(f"{path}: ")
 
 
+def split_names(file):
+    """As Keras does with lists over 64 KB: layer_names0, layer_names1, and so on."""
+    names = list(file.attrs.pop("layer_names"))
+    file.attrs.update(layer_names0=names[:3], layer_names1=names[3:])
+    weights = list(file["first"].attrs.pop("weight_names"))
+    file["first"].attrs.update(weight_names0=weights[:1], weight_names1=weights[1:])
+
+
+@pytest.mark.parametrize("edit", [split_names, lambda file: file.create_group("model_weights")])
+def test_other_ways_to_say_the_same(edit, tmp_path):
+    path = h5_copy(tmp_path, edit)
+    original = load_golden("mixed-keras3", "legacy weights+json")
+    assert refgrad.load(path, config=GOLDEN / "mixed-keras3.json").digest == original.digest
+
+
+def test_layers_of_different_dtypes_are_computed_in_the_widest(tmp_path):
+    config = config_of()
+    layer(config, "input_layer")["config"]["dtype"] = "float64"
+    path = tmp_path / "model.json"
+    path.write_text(json.dumps(config))
+    with pytest.warns(refgrad.RefgradWarning, match="declared in float32 and float64: all is computed in float64"):
+        assert refgrad.load(path, weights=GOLDEN / "mixed-keras3.weights.h5").dtype == np.float64
+
+
+def test_a_model_without_weights_has_the_dtype_it_declares(tmp_path):
+    config = config_of()
+    config["config"]["layers"] = [layer(config, "input_layer"), layer(config, "re_lu")]
+    for entry in config["config"]["layers"]:
+        entry["config"]["dtype"] = "float64"
+    (tmp_path / "model.json").write_text(json.dumps(config))
+    with h5py.File(tmp_path / "none.weights.h5", "w") as file:
+        file.create_group("layers/re_lu/vars").attrs["name"] = "re_lu"
+    net = refgrad.load(tmp_path / "model.json", weights=tmp_path / "none.weights.h5")
+    assert net.dtype == np.float64
+    np.testing.assert_array_equal(net([1.0, 3.0, -1.0]), [1.0, np.float32(1.4), 0.2 * -1])
+
+
 def renamed_groups(file):
     """Give two numbered groups each other's names: what a name says and what counting says are then two things."""
     one, other = file["layers/dense/vars"], file["layers/dense_2/vars"]
@@ -547,6 +591,7 @@ def zip_bomb(path):
 FILES = {
     "missing": (lambda path: None, "there is no such file"),
     "directory": (lambda path: path.mkdir(), "this is a directory"),
+    "link to nowhere": (lambda path: path.symlink_to("nowhere"), "there is no such file"),
     "fifo": (lambda path: os.mkfifo(path), "no regular file"),
     "empty": (lambda path: path.write_bytes(b""), "the file is empty"),
     "text": (lambda path: path.write_text("hello"), "no kind of file that holds a Keras model"),
@@ -609,7 +654,10 @@ def test_json_that_is_refused(name, tmp_path):
         (("mixed-keras3.keras", {"config": "mixed-keras3.json"}), "holds the whole model itself"),
         (("mixed-keras3.keras", {"weights": "mixed-keras3.h5"}), "holds the whole model itself"),
         (("mixed-keras3.h5", {"weights": "mixed-keras3.h5"}), "holds weights itself"),
-        (("mixed-keras3.json", {"weights": "mixed-keras3.json"}), "the weights are no HDF5 file"),
+        (
+            ("mixed-keras3.json", {"weights": "mixed-keras3.json"}),
+            "json: .*json: the weights are no HDF5 file",
+        ),
         (("mixed-keras3.json", {"weights": "nowhere.h5"}), "nowhere.h5: there is no such file"),
         (("mixed-keras3.weights.h5", {"config": "nowhere.json"}), "nowhere.json: there is no such file"),
         (("mixed-keras3.weights.h5", {"config": "twelve-keras3.json"}), "name different layers"),
@@ -623,7 +671,11 @@ def test_files_that_do_not_go_together(arguments, message):
 
 @pytest.mark.parametrize("path", [None, 3, b"model.keras", io.BytesIO(b"")])
 def test_what_is_no_path_is_refused(path):
-    with pytest.raises(refgrad.InputError, match="takes the path of a file"):
+    for argument in ("config", "weights"):
+        suffix = {"config": "weights.h5", "weights": "json"}[argument]
+        with pytest.raises(refgrad.RefgradError, match=f"{argument}= is the path|pass "):
+            refgrad.load(GOLDEN / f"mixed-keras3.{suffix}", **{argument: path})
+    with pytest.raises(refgrad.InputError, match="the model is the path of a file, not a"):
         refgrad.load(path)
 
 
@@ -643,3 +695,76 @@ def test_damaged_files_are_refused_or_read_exactly(suffix, damage, tmp_path):
             refgrad.load(path, **config)
         messages += [str(caught.value)] if damage == "cut" else []
     assert all(message.startswith(str(path)) for message in messages)
+
+
+def test_a_name_that_is_too_long_is_refused():
+    with pytest.raises(refgrad.FormatError, match="cannot be read"):
+        refgrad.load("a" * 5000)
+    with pytest.raises(refgrad.FormatError, match="cannot be read"):
+        refgrad.load(GOLDEN / "mixed-keras3.json", weights="a" * 5000)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("generation", ["keras", "tf_keras"])
+@pytest.mark.parametrize("registered", [True, False])
+def test_a_users_class_of_a_known_name_is_refused(generation, registered, tmp_path):
+    """Keras itself writes class_name "Dense" for it, beside a null module: what it computes is anybody's guess."""
+    pytest.importorskip("tensorflow")
+    keras = pytest.importorskip(generation)
+    impostor = type("Dense", (keras.layers.Dense,), {"call": lambda self, x: 2 * x})
+    if registered:
+        impostor = keras.saving.register_keras_serializable("mine")(impostor)
+    model = keras.Sequential([keras.layers.Input((2,)), impostor(2, name="impostor")])
+    model.save(tmp_path / "model.keras")
+    with pytest.raises(refgrad.UnsupportedError, match=r"layer 'impostor' \(Dense\): this is a custom class"):
+        refgrad.load(tmp_path / "model.keras")
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("generation", ["keras", "tf_keras"])
+@pytest.mark.parametrize("seed", range(9))
+def test_models_that_keras_writes_here_and_now_are_read_exactly(generation, seed, tmp_path):
+    """Small random models of all the layers, in all containers, with names, shapes and dtypes by chance."""
+    tf = pytest.importorskip("tensorflow")
+    keras = pytest.importorskip(generation)
+    rng = np.random.default_rng(seed)
+    keras.utils.set_random_seed(seed)
+    dtype = ("float32", "float64")[seed % 2]
+    names = iter(rng.permutation(np.arange(20, 99)))
+    makers = [
+        lambda: keras.layers.Dense(int(rng.integers(1, 9)), rng.choice(["relu", "tanh", "sigmoid"]), dtype=dtype),
+        lambda: keras.layers.Dense(4, use_bias=False, bias_regularizer="l2", dtype=dtype),
+        lambda: keras.layers.Dense(3, "relu", name=f"dense_{next(names)}", dtype=dtype),
+        lambda: keras.layers.Activation("tanh", dtype=dtype),
+        lambda: keras.layers.ReLU(float(rng.uniform(1, 2)), float(rng.uniform()), dtype=dtype),
+        lambda: keras.layers.ReLU(negative_slope=float(rng.uniform()), dtype=dtype),
+        lambda: keras.layers.ReLU(max_value=float(rng.uniform(1, 2)), threshold=float(rng.uniform()), dtype=dtype),
+        lambda: keras.layers.Dropout(0.3, seed=3, dtype=dtype),
+    ]
+    layers = [makers[k]() for k in rng.integers(0, len(makers), size=8)] + [keras.layers.Dense(2, dtype=dtype)]
+    model = keras.Sequential(layers if seed % 3 == 0 else [keras.layers.Input((3,), dtype=dtype), *layers])
+    x = tf.constant(rng.normal(size=(20, 3)), dtype)
+    model(x)
+    for weight in model.weights:
+        weight.assign(rng.normal(size=weight.shape, scale=0.7))
+    (tmp_path / "model.json").write_text(model.to_json())
+    model.save(tmp_path / "model.keras")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # both Kerases advise against the legacy container
+        model.save(tmp_path / "model.h5")
+    model.save_weights(tmp_path / "model.weights.h5")
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = model(x)
+    jacobian = tape.batch_jacobian(y, x)
+    for path, others in (
+        ("model.keras", {}),
+        ("model.h5", {}),
+        ("model.json", {"weights": tmp_path / "model.weights.h5"}),
+    ):
+        net = refgrad.load(tmp_path / path, **others)
+        assert net.dtype == dtype
+        ours = net.value_and_jacobian(x.numpy())
+        agreement = compare(net.graph, x.numpy(), ours, (y.numpy(), jacobian.numpy()))
+        assert agreement.agrees.all()
+        assert not agreement.vacuous

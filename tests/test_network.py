@@ -51,6 +51,30 @@ def test_one_feature_takes_numbers_and_rows_of_them(x, batch):
     assert SCALAR(x).shape == (*batch, 1)
 
 
+def test_tangents_are_shaped_like_x_for_one_feature_too():
+    assert [part.shape for part in SCALAR.jvp(0.5, 1.0)] == [(1,), (1,)]
+    assert [part.shape for part in SCALAR.jvp(0.5, [1.0, 2.0])] == [(1,), (2, 1)]
+    assert [part.shape for part in SCALAR.jvp([0.5, 1, 2], [1, 1, 1])] == [(3, 1), (3, 1)]
+    assert [part.shape for part in SCALAR.jvp([0.5, 1, 2], np.ones((4, 3)))] == [(3, 1), (4, 3, 1)]
+    assert [part.shape for part in SCALAR.vjp(0.5, [1.0])] == [(1,), (1,)]
+    np.testing.assert_array_equal(SCALAR.jvp([0.5, -1], [2, 3])[1], 2 * np.array([[2.0], [-1.5]]))
+
+
+def test_jvp_and_vjp_have_no_kernels_yet():
+    assert NET.jvp(np.ones(3), np.ones(3), engine="numpy")[1].shape == (2,)
+    for call in (
+        lambda: NET.jvp(np.ones(3), np.ones(3), engine="numba"),
+        lambda: NET.vjp(np.ones(3), [1, 1], engine="numba"),
+    ):
+        with pytest.raises(refgrad.UnsupportedError, match="no kernels for jvp and vjp yet"):
+            call()
+
+
+def test_big_endian_is_asked_for_in_vain():
+    assert NET.astype(">f4").dtype == np.dtype("=f4")
+    assert NET.astype(">f4").jacobian(np.ones(3), engine="numba").dtype == np.float32
+
+
 def test_jvp_and_vjp_shapes():
     x, t, c = np.ones((4, 3)), np.ones((4, 3)), np.ones((4, 2))
     assert [part.shape for part in NET.jvp(x, t)] == [(4, 2), (4, 2)]
@@ -105,7 +129,11 @@ def test_inputs_that_are_refused(x, message):
         (lambda: NET.vjp(np.ones(3), np.ones(2), kink="x"), "kink='x'"),
         (lambda: NET.gradient(np.ones(3)), "use jacobian"),
         (lambda: NET.astype("float16"), "float32 or float64, not in float16"),
-        (lambda: NET.astype("nonsense"), "nonsense"),
+        (lambda: NET.astype("nonsense"), "'nonsense' is no floating dtype"),
+        (lambda: NET.astype(None), "None is no floating dtype"),
+        (lambda: NET.astype(int), "is no floating dtype"),
+        (lambda: NET.jacobian(np.ones(3), mode=np.array(["auto"])), "mode="),
+        (lambda: NET.jvp(np.ones(3), np.ones(3), engine="fortran"), "engine='fortran'"),
         (lambda: refgrad.Network.sequential([]), "at least one layer"),
         (lambda: refgrad.Network.sequential([(np.ones((2, 2)), None, "relu")], keras=4), "keras=4"),
         (
@@ -114,7 +142,15 @@ def test_inputs_that_are_refused(x, message):
         ),
         (lambda: refgrad.Network.sequential([(np.ones((2, 2), int), None, "relu")]), "kernel is int64"),
         (lambda: refgrad.Network.sequential([(np.ones((2, 2)), np.ones(3), "relu")]), r"bias has shape \(3,\)"),
-        (lambda: refgrad.Network.sequential([(np.ones((2, 2)), None)]), "three"),
+        (lambda: refgrad.Network.sequential([(np.ones((2, 2)), None)]), "a layer is three values"),
+        (lambda: refgrad.Network.sequential([3]), "a layer is three values"),
+        (
+            lambda: refgrad.Network.sequential([([[1.0], [1.0, 2.0]], None, "relu")]),
+            "2-dimensional floats are expected",
+        ),
+        (lambda: refgrad.save("net", "net.npz"), "takes a Network, not a str"),
+        (lambda: refgrad.save(NET, None), "the output is the path of a file, not a NoneType"),
+        (lambda: refgrad.audit("net", np.ones(3)), "takes a Network, not a str"),
     ],
 )
 def test_options_that_are_refused(call, message):
@@ -127,6 +163,36 @@ def test_layers_that_do_not_fit_are_named():
         refgrad.Network.sequential([(np.ones((3, 2)), None, "relu"), (np.ones((3, 1)), None, "linear")])
     with pytest.raises(refgrad.UnsupportedError, match=r"dense_0: activation 'wobble' is not one of linear, relu"):
         refgrad.Network.sequential([(np.ones((3, 2)), None, "wobble")])
+
+
+def test_layers_without_units_are_refused():
+    with pytest.raises(refgrad.MismatchError, match=r"layer 'dense_0': its output has shape \(0,\)"):
+        refgrad.Network.sequential([(np.ones((3, 0)), None, "relu")])
+    with pytest.raises(refgrad.MismatchError, match=r"layer 'input': its output has shape \(0,\)"):
+        refgrad.Network.sequential([(np.ones((0, 3)), None, "relu")])
+    with pytest.raises(refgrad.UnsupportedError, match="activation None is not one of"):
+        refgrad.Network.sequential([(np.ones((3, 1)), None, None)])
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs", "names"),
+    [
+        ((), (1,), ()),
+        ((0,), (), ("x",)),
+        ((0,), (2,), ("x",)),
+        ((0,), (-1,), ("x",)),
+        ((1,), (1,), ("x",)),
+        ((0,), (1,), ()),
+    ],
+)
+def test_a_graph_with_loose_ends_is_refused(inputs, outputs, names):
+    nodes = (Node(Source((2,)), (), "x"), Node(Affine(np.ones((2, 2))), (0,), "y"))
+    with pytest.raises(refgrad.InputError, match=r"ends|take nothing"):
+        Graph(nodes, inputs, outputs, names, ("y",) * len(outputs), np.dtype("float64"), Provenance())
+    with pytest.raises(refgrad.InputError, match="take nothing"):
+        Graph(
+            (nodes[0], Node(Affine(np.ones((2, 2))), (), "y")), (0,), (1,), ("x",), ("y",), np.dtype("f8"), Provenance()
+        )
 
 
 def test_a_graph_out_of_order_is_refused():
@@ -216,6 +282,8 @@ def test_networks_are_immutable_and_copy_to_equals():
             for array in node.op.arrays().values():
                 with pytest.raises(ValueError, match="read-only"):
                     array[...] = 0
+                with pytest.raises(ValueError, match="WRITEABLE"):
+                    array.setflags(write=True)
     with pytest.raises(AttributeError):
         net.graph = None
     with pytest.raises(AttributeError):

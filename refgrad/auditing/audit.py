@@ -14,26 +14,35 @@ from refgrad.auditing.frameworks import FRAMEWORKS, adapter
 from refgrad.auditing.frameworks.reference import Question, Reference
 from refgrad.auditing.report import SAMPLE, Report
 from refgrad.errors import InputError
-from refgrad.inputs import as_batch
+from refgrad.inputs import as_batch, as_floats
 from refgrad.network import Engine, Network
 
 Function = Callable[[Array], tuple[npt.ArrayLike, npt.ArrayLike]]
 
 
+def _from_function(against: Function, x: Array) -> Reference:
+    """What a function gave, if that is a pair of arrays of real numbers."""
+    name = f"the function {getattr(against, '__name__', type(against).__name__)}"
+    given = against(x.copy())
+    if not isinstance(given, tuple | list) or len(given) != 2:
+        msg = f"{name} must give the pair (y, J), not {type(given).__name__}"
+        raise InputError(msg)
+    value, jacobian = (as_floats(part, np.dtype(np.float64), f"what {name} gave") for part in given)
+    return Reference(value, jacobian, name)
+
+
 def _ask(net: Network, x: Array, against: str | Function, model: Any, config: Any, weights: Any) -> Reference:
     if callable(against):
-        value, jacobian = against(x.copy())
-        name = getattr(against, "__name__", type(against).__name__)
-        return Reference(np.asarray(value), np.asarray(jacobian), f"the function {name}")
+        return _from_function(against, x)
     if against not in FRAMEWORKS:
         msg = f"against={against!r} is none of {', '.join(map(repr, FRAMEWORKS))}, nor a function x -> (y, J)"
         raise InputError(msg)
     origin = net.graph.provenance
     model = origin.source if model is None else model
     if model is None:
-        msg = f"against={against!r} needs model=: the live model, or the path of its file"
+        msg = f"against={against!r} needs model= (on the command line --reference): the live model, or its file"
         raise InputError(msg)
-    return adapter(against)(Question(model, config, weights, x, net.dtype, origin))
+    return adapter(against)(Question(model, config, weights, x, net.output_shapes[0], net.dtype, origin))
 
 
 def _where(net: Network, agreement: Agreement, sample: int) -> str:
@@ -75,6 +84,9 @@ def audit(
     of its own rounding error from it; there the derivative is a choice, so only the value is judged. Elsewhere |ΔJ| may
     be 1e-13 of max|J| over the set in float64, and 64·2⁻²⁴·√(Σ widths) of it in float32.
     """
+    if not isinstance(net, Network):
+        msg = f"audit() takes a Network, not a {type(net).__name__}"
+        raise InputError(msg)
     batch, _ = as_batch(x, net.input_shapes[0], net.dtype, net.input_names[0])
     ours = net.value_and_jacobian(batch, engine=engine)
     theirs = _ask(net, batch, against, model, config, weights)
@@ -85,6 +97,6 @@ def audit(
         against=theirs.how,
         model={"digest": net.digest, "dtype": net.dtype.name, "writer": origin.writer, "container": origin.container},
         scale=agreement.jacobian_scale,
-        away=agreement.away,
+        judged=agreement.share,
         vacuous=agreement.vacuous,
     )

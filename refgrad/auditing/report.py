@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from refgrad.outfile import replacing
+from refgrad.paths import StrPath
 
 VERDICTS = {
     "ok": "value and Jacobian agree to rounding",
@@ -36,15 +36,15 @@ the entry that differs most, or the unit near a kink."""
 class Report:
     """The outcome of an audit.
 
-    `samples` is a structured array of dtype `SAMPLE`; `scale` is max|J| over the set; `away` the share of the samples
-    that are away from kinks: below 90 % the comparison shows nothing, and the audit fails.
+    `samples` is a structured array of dtype `SAMPLE`; `scale` is max|J| over the set; `judged` the share of the samples
+    that are finite and away from kinks: below 90 % the comparison shows nothing, and the audit fails.
     """
 
     samples: npt.NDArray[np.void]
     against: str
     model: dict[str, Any]
     scale: float
-    away: float
+    judged: float
     vacuous: bool
 
     @property
@@ -54,7 +54,7 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether no sample is discrepant, and enough are away from kinks for that to mean something."""
+        """Whether no sample is discrepant, and enough were judged for that to mean something."""
         return not self.vacuous and self.counts["discrepant"] == 0
 
     @property
@@ -76,9 +76,7 @@ class Report:
             *(f"  {count:>7,} of {total:,}  {name}: {VERDICTS[name]}" for name, count in self.counts.items() if count),
         ]
         if self.vacuous:
-            lines.append(
-                f"  only {self.away:.0%} of the samples are away from kinks: too few for agreement to mean much"
-            )
+            lines.append(f"  only {self.judged:.0%} of the samples are finite and away from kinks: too few to tell")
         if self.worst is not None:
             row = self.samples[self.worst]
             relative = row["error"] / self.scale if self.scale else row["error"]
@@ -98,13 +96,13 @@ class Report:
             "model": self.model,
             "counts": self.counts,
             "jacobian_scale": _plain(self.scale),
-            "away_from_kinks": self.away,
+            "judged": self.judged,
             "vacuous": self.vacuous,
             "worst": self.worst,
             "samples": rows,
         }
 
-    def to_json(self, path: str | os.PathLike[str]) -> None:
+    def to_json(self, path: StrPath) -> None:
         """Write the report as JSON."""
         with replacing(path) as file:
             file.write(json.dumps(self.to_dict(), indent=1, allow_nan=False).encode())

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import sys
+import zipfile
+import zlib
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
@@ -16,9 +19,9 @@ from refgrad.outfile import replacing
 _CHUNK = 4096
 
 
-def _from_csv(lines: Iterable[str]) -> Array:
+def _from_csv(lines: Iterable[str] | None) -> Array:
     """Rows of numbers; a first line that is no numbers is a header."""
-    rows = [line for line in (line.strip() for line in lines) if line]
+    rows = [line for line in (line.strip() for line in lines or ()) if line]
     try:
         [float(cell) for cell in rows[0].split(",")] if rows else []
     except ValueError:
@@ -34,23 +37,28 @@ def _from_csv(lines: Iterable[str]) -> Array:
 
 
 def _from_file(path: Path) -> Array:
-    if not path.is_file():
+    try:
+        found = path.is_file()
+    except OSError as error:
+        msg = f"cannot be read ({error.strerror})"
+        raise FormatError(msg) from None
+    if not found:
         msg = "there is no such file"
         raise FormatError(msg)
     if path.suffix not in {".npy", ".npz"}:
         with path.open(encoding="utf-8-sig", errors="replace") as file:
             return _from_csv(file)
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if path.suffix == ".npy":
-            array: Array = loaded
-            return array
-        with loaded:
+        with path.open("rb") as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return loaded
             names = loaded.files
-            if len(names) == 1 or "x" in names:
-                chosen: Array = loaded["x" if "x" in names else names[0]]
-                return chosen
-    except (OSError, ValueError, EOFError) as error:
+            chosen = "x" if "x" in names else "".join(names[:1])
+            if len(names) == 1 or chosen == "x":
+                array: Array = loaded[chosen]
+                return array
+    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile, zlib.error, NotImplementedError) as error:
         msg = f"cannot be read as {path.suffix} ({error})"
         raise FormatError(msg) from None
     msg = f"holds the arrays {', '.join(names)}: name the inputs 'x'"
@@ -84,7 +92,8 @@ def write(array: Array, name: str, target: str) -> None:
             case ".npy":
                 np.save(file, array)
             case ".npz":
-                np.savez(file, allow_pickle=False, **{name: array})
+                named: dict[str, Any] = {name: array}
+                np.savez(file, **named)
             case ".csv":
                 file.write(_csv(array))
             case other:

@@ -132,8 +132,8 @@ def audit(arguments: Namespace) -> int:
     if arguments.input is not None:
         x = _inputs(net, arguments.input)
     else:
-        if arguments.samples < 1:
-            msg = f"--samples {arguments.samples}: at least one is needed"
+        if arguments.samples < 1 or arguments.seed < 0:
+            msg = f"--samples {arguments.samples} --seed {arguments.seed}: at least 1 sample, a seed from 0 up"
             raise InputError(msg)
         x = (
             np.random.default_rng(arguments.seed)

@@ -16,7 +16,7 @@ import numpy as np
 from refgrad.arrays import Array
 from refgrad.auditing.audit import audit
 from refgrad.cli.silence import silenced
-from refgrad.errors import MissingExtraError
+from refgrad.errors import RefgradError
 from refgrad.loading import load
 from refgrad.network import Network
 from refgrad.pictures import staircase
@@ -80,11 +80,13 @@ def _table(rows: list[dict[str, float]], versions: dict[str, str]) -> str:
     return "\n".join([*lines, said])
 
 
-def _plot(net: Network, target: str) -> str:
+def _plot(net: Network, target: str) -> tuple[str | None, str]:
+    """Draw it if that can be done; where it is, and what to say."""
     try:
-        return f"plot: {staircase(net, Path(target)).resolve()}"
-    except MissingExtraError as error:
-        return f"no plot: {error}"
+        drawn = str(staircase(net, Path(target)).resolve())
+    except RefgradError as error:
+        return None, f"no plot: {error}"
+    return drawn, f"plot: {drawn}"
 
 
 def demo(arguments: Namespace) -> int:
@@ -95,7 +97,7 @@ def demo(arguments: Namespace) -> int:
         net = load(model)
         with np.load(truth) as recorded:
             rows, x = _rows(net, recorded), recorded["x"]
-        plot = _plot(net, arguments.plot)
+        plot, remark = _plot(net, arguments.plot)
         live = find_spec("tensorflow") is not None and find_spec("keras") is not None
         with silenced():
             report = audit(net, x, "tensorflow", model=model) if live else None
@@ -109,6 +111,6 @@ def demo(arguments: Namespace) -> int:
             if report is not None
             else "TensorFlow is not installed here; with it (pip install 'refgrad[tf]') this demo audits itself live."
         )
-        text = (_QUESTION, _table(rows, versions), f"engine: {net.engine}", _STAIRCASE, plot, audited)
+        text = (_QUESTION, _table(rows, versions), f"engine: {net.engine}", _STAIRCASE, remark, audited)
         sys.stdout.write("\n".join(text) + "\n")
     return 0 if report is None or report.passed else 1

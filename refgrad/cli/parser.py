@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from typing import get_args
+from typing import NoReturn, get_args
 
 from refgrad import __version__
 from refgrad.auditing.frameworks import FRAMEWORKS
@@ -21,9 +21,16 @@ _EXAMPLES = {
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser whose complaints are one line, as all of refgrad's are."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"refgrad: {message} (see {self.prog} --help)\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="refgrad", description="Trained Keras networks as plain NumPy, with exact derivatives that are checked."
     )
     parser.add_argument("--version", action="version", version=f"refgrad {__version__}")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from refgrad.arrays import Array
-from refgrad.graph import Graph
+from refgrad.derivatives.products import Linearization, pushed
 from refgrad.rounding import NEAR, variances
 
 Mask = npt.NDArray[np.bool_]
@@ -18,46 +18,75 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True, eq=False)
 class NearKinks:
-    """For each sample: whether a unit is near a kink, and which node and unit is nearest for its rounding error.
+    """For each sample: whether a unit is near a kink, and near a jump, and which node and unit is nearest to one.
 
-    `node` is -1 where nothing has kinks.
+    Distance is measured in rounding errors; `node` is -1 where nothing has kinks.
     """
 
     near: Mask
+    jump: Mask
     node: npt.NDArray[np.intp]
     unit: npt.NDArray[np.intp]
 
 
-def _margins(graph: Graph, values: Sequence[Array]) -> Iterator[tuple[int, Array]]:
-    """Every node that has kinks, with its units' distances to them, `(batch, units)`."""
+def _flat(array: Array) -> Array:
+    return array.reshape(len(array), math.prod(array.shape[1:]))
+
+
+def _moves(point: Linearization) -> list[Mask | None]:
+    """Which units move with the input, by pushing one generic tangent: where a unit stands still its slope is idle.
+
+    A ReLU after a ReLU sits on its kink whenever the first is off, and nothing depends on it.
+    """
+    rng = np.random.default_rng(0)
+    generic: list[Array | None] = []
+    for index in point.graph.inputs:
+        shape = (1, 1, *point.graph.shapes[index])
+        generic.append(rng.uniform(1, 2, size=shape).astype(point.graph.dtype))
+    return [None if tangent is None else tangent[0] != 0 for tangent in pushed(point, generic)]
+
+
+def _margins(point: Linearization) -> Iterator[tuple[int, Array, Array | None]]:
+    """Every node that has kinks or jumps: its units' distances to the nearest of either, and of the jumps alone.
+
+    Units that do not move with the input are infinitely far away.
+    """
+    graph, moves = point.graph, _moves(point)
     for index, node in enumerate(graph.nodes):
-        distance = node.op.margins(tuple(values[source] for source in node.inputs))
-        if distance is not None:
-            yield index, distance.reshape(len(distance), math.prod(distance.shape[1:]))
+        inputs = tuple(point.values[source] for source in node.inputs)
+        distance, to_jump = node.op.margins(inputs), node.op.jump_margins(inputs)
+        if distance is None:
+            continue
+        moving = np.logical_or.reduce([mask for source in node.inputs if (mask := moves[source]) is not None])
+        held = None if to_jump is None else _flat(np.where(moving, to_jump, np.inf))
+        yield index, _flat(np.where(moving, distance, np.inf)), held
 
 
-def on_kink(graph: Graph, values: Sequence[Array]) -> tuple[int, str] | None:
+def on_kink(point: Linearization) -> tuple[int, str] | None:
     """The first sample and unit that sits exactly on a kink, if any does."""
-    for index, distance in _margins(graph, values):
+    for index, distance, _ in _margins(point):
         hits = np.argwhere(distance == 0)
         if len(hits):
             sample, unit = hits[0]
-            return int(sample), f"{graph.nodes[index].name}[{unit}]"
+            return int(sample), f"{point.graph.nodes[index].name}[{unit}]"
     return None
 
 
-def near_kinks(graph: Graph, values: Sequence[Array]) -> NearKinks:
+def near_kinks(point: Linearization) -> NearKinks:
     """Samples with a unit within 8 σ(z) of a kink, by the noise model of `rounding`."""
-    sigma = [np.sqrt(variance) for variance in variances(graph, values)]
-    samples = np.arange(len(values[graph.inputs[0]]))
-    least = np.full(len(samples), np.inf)
+    graph = point.graph
+    sigma = [np.sqrt(variance) for variance in variances(graph, point.values)]
+    samples = np.arange(len(point.values[graph.inputs[0]]))
+    least, jump = np.full(len(samples), np.inf), np.zeros(len(samples), bool)
     nearest_node, nearest_unit = np.full(len(samples), -1), np.zeros(len(samples), np.intp)
-    for index, distance in _margins(graph, values):
-        noise = sum(sigma[source] for source in graph.nodes[index].inputs)
+    for index, distance, to_jump in _margins(point):
+        noise = np.reshape(sum(sigma[source] for source in graph.nodes[index].inputs), distance.shape)
+        if to_jump is not None:
+            jump |= (to_jump <= NEAR * noise).any(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(distance == 0, 0, distance / np.reshape(noise, distance.shape))
+            ratio = np.where(distance == 0, 0, distance / noise)
         unit = ratio.argmin(axis=1)
         closer = ratio[samples, unit] < least
         least[closer] = ratio[samples, unit][closer]
         nearest_node[closer], nearest_unit[closer] = index, unit[closer]
-    return NearKinks(least <= NEAR, nearest_node, nearest_unit)
+    return NearKinks(least <= NEAR, jump, nearest_node, nearest_unit)

@@ -56,8 +56,8 @@ def linearize(graph: Graph, inputs: Sequence[Array], kink: Kinks) -> Linearizati
     return Linearization(graph, tuple(found), tuple(tapes))
 
 
-def jvp(point: Linearization, tangents: Sequence[Array | None]) -> list[Array | None]:
-    """Tangents of the outputs, given those of the inputs: ẏ = J ẋ."""
+def pushed(point: Linearization, tangents: Sequence[Array | None]) -> list[Array | None]:
+    """Every node's tangent, given those of the inputs."""
     graph = point.graph
     given = dict(zip(graph.inputs, tangents, strict=True))
     found: list[Array | None] = []
@@ -65,7 +65,13 @@ def jvp(point: Linearization, tangents: Sequence[Array | None]) -> list[Array | 
         arguments = [given[index]] if index in given else [found[source] for source in node.inputs]
         zero = all(tangent is None for tangent in arguments)
         found.append(None if zero else node.op.jvp(point.tapes[index], *arguments))
-    return [found[index] for index in graph.outputs]
+    return found
+
+
+def jvp(point: Linearization, tangents: Sequence[Array | None]) -> list[Array | None]:
+    """Tangents of the outputs, given those of the inputs: ẏ = J ẋ."""
+    found = pushed(point, tangents)
+    return [found[index] for index in point.graph.outputs]
 
 
 def vjp(point: Linearization, cotangents: Sequence[Array | None]) -> list[Array | None]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import zipfile
 import zlib
@@ -18,8 +17,7 @@ from refgrad.arrays import Array
 from refgrad.errors import FormatError, InputError, LimitError, UnsupportedError, naming
 from refgrad.keras import hdf5
 from refgrad.keras.content import LARGEST_TEXT, kind, parse, read_bytes
-
-StrPath = str | os.PathLike[str]
+from refgrad.paths import StrPath, as_path
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,9 +92,10 @@ def _numbered_layers(root: h5py.Group, budget: int) -> Iterator[RawLayer]:
 def _weights(content: bytes) -> _Weights:
     """Arrays, and where the container has them config and version, out of an HDF5 file of either layout."""
     with hdf5.opened(content) as file:
-        if "layers" in file and "layer_names" not in file.attrs:
+        legacy = hdf5.texts(file, "layer_names") is not None
+        if "layers" in file and not legacy:
             return _Weights(tuple(_numbered_layers(file, len(content))), "weights .h5 of Keras 3 layout")
-        whole = "model_weights" in file
+        whole = "model_weights" in file and not legacy  # a layer may be called that
         root = hdf5.child(file, "model_weights") if whole else file
         config = file.attrs.get("model_config")
         writer = file.attrs.get("keras_version", root.attrs.get("keras_version"))
@@ -135,7 +134,7 @@ def _whole_zip(content: bytes) -> RawModel:
             config = _member(archive, "config.json", LARGEST_TEXT)
             metadata = _member(archive, "metadata.json", LARGEST_TEXT)
             weights = _member(archive, "model.weights.h5", 4 * len(content) + LARGEST_TEXT)
-    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, ValueError) as error:
+    except (zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
         msg = f"the zip is damaged or cut off ({error})"
         raise FormatError(msg) from None
     version = parse(metadata, "metadata.json").get("keras_version")
@@ -154,17 +153,24 @@ def _config_text(given: StrPath) -> bytes:
     """The config's text, be it given as such or as the path of a file."""
     if isinstance(given, str) and given.lstrip().startswith("{"):
         return given.encode()
-    with naming(given):
-        return read_bytes(Path(given))
+    path = as_path(given, "config=")
+    with naming(path):
+        return read_bytes(path)
 
 
-def _pair(config: bytes, weights: bytes) -> RawModel:
-    """A config and a weights file that were saved apart; the config's version decides what its words mean."""
+def _stored(path: Path) -> _Weights:
+    """The weights in a file that was named for them."""
+    with naming(path):
+        content = read_bytes(path)
+        if kind(content) != "hdf5":
+            msg = "the weights are no HDF5 file"
+            raise FormatError(msg)
+        return _weights(content)
+
+
+def _pair(config: bytes, stored: _Weights) -> RawModel:
+    """A config and weights that were saved apart; the config's version decides what its words mean."""
     model = _model(config)
-    if kind(weights) != "hdf5":
-        msg = "the weights are no HDF5 file"
-        raise FormatError(msg)
-    stored = _weights(weights)
     writer = _version(model.get("keras_version")) or stored.writer
     return RawModel(model, stored.layers, writer, f"JSON + {stored.container}")
 
@@ -177,16 +183,14 @@ def read(path: Path, config: StrPath | None = None, weights: StrPath | None = No
         if weights is None:
             msg = "this is a config without weights; pass weights= (on the command line --weights) as well"
             raise InputError(msg)
-        with naming(weights):
-            stored = read_bytes(Path(weights))
-        return _pair(content, stored)
+        return _pair(content, _stored(as_path(weights, "weights=")))
     if weights is not None or (found == "zip" and config is not None):
         msg = f"this file holds {'the whole model' if found == 'zip' else 'weights'} itself: give it no other"
         raise InputError(msg)
     if found == "zip":
         return _whole_zip(content)
     if config is not None:
-        return _pair(_config_text(config), content)
+        return _pair(_config_text(config), _weights(content))
     stored_weights = _weights(content)
     if stored_weights.config is None:
         msg = "this file holds weights only; pass the model's JSON as config= (on the command line --config)"

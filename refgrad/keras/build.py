@@ -93,6 +93,16 @@ def _check_numbers(layer: LayerConfig, arrays: Arrays) -> None:
             warnings.warn(f"layer {layer.name!r}: {role} holds NaN or infinity", RefgradWarning, stacklevel=2)
 
 
+def _dtype(model: ModelConfig, steps: Steps) -> np.dtype[Any]:
+    """The widest dtype that weights are stored in or layers declared in."""
+    declared = {layer.dtype for layer in model.layers if layer.dtype is not None}
+    dtype = widest([*(array.dtype for _, op in steps for array in op.arrays().values()), *map(np.dtype, declared)])
+    if len(declared) > 1:
+        msg = f"its layers are declared in {' and '.join(sorted(declared))}: all is computed in {dtype.name}"
+        warnings.warn(msg, RefgradWarning, stacklevel=2)
+    return dtype
+
+
 def build(raw: RawModel, source: Path) -> Graph:
     """The graph of a raw model."""
     model = translate(raw)
@@ -104,7 +114,7 @@ def build(raw: RawModel, source: Path) -> Graph:
     for layer in model.layers:
         _check_numbers(layer, arrays[layer.name])
         steps += LAYERS[layer.class_name].steps(layer.name, layer.config, arrays[layer.name])
-    dtype = widest(array.dtype for _, op in steps for array in op.arrays().values())
+    dtype = _dtype(model, steps)
     provenance = Provenance(model.generation, raw.writer, raw.container, str(source))
     inputs = [layer.name for layer in model.layers if layer.class_name == "InputLayer"]
     return chain(_features(model, steps), steps, dtype, provenance, *inputs[:1])

@@ -37,13 +37,13 @@ def parse(text: str | bytes, what: str) -> dict[str, Any]:
 
 def read_bytes(path: Path) -> bytes:
     """A regular file's content, or why there is none."""
-    if not path.exists():
-        msg = "there is no such file"
-        raise FormatError(msg)
-    if not path.is_file():
-        msg = f"this is {'a directory' if path.is_dir() else 'no regular file'}, not a model file"
-        raise FormatError(msg)
     try:
+        if not path.exists():
+            msg = "there is no such file"
+            raise FormatError(msg)
+        if not path.is_file():
+            msg = f"this is {'a directory' if path.is_dir() else 'no regular file'}, not a model file"
+            raise FormatError(msg)
         return path.read_bytes()
     except OSError as error:
         msg = f"cannot be read ({error.strerror})"

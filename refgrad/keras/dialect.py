@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
+
 from refgrad.activations import ACTIVATIONS
 from refgrad.arrays import Shape
 from refgrad.errors import FormatError, UnsupportedError, naming
@@ -38,6 +40,9 @@ class ModelConfig:
     generation: int
 
 
+_LARGEST = float(np.finfo(np.float32).max)
+
+
 def _whole_number(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         msg = f"{value!r} is not a whole number above 0"
@@ -53,8 +58,8 @@ def _flag(value: Any) -> bool:
 
 
 def _not_negative(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-        msg = f"{value!r} is not a number from 0 up"
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST:
+        msg = f"{value!r} is not a number from 0 to float32's largest"
         raise FormatError(msg)
     return float(value)
 
@@ -89,6 +94,24 @@ class Keys:
     only: Mapping[str, Any] = field(default_factory=dict)
 
 
+def _relu_as_used(config: Mapping[str, Any], generation: int) -> Mapping[str, Any]:
+    """A ReLU layer's parameters as Keras computes with them: in float32, whatever the model's dtype.
+
+    Keras 3 alone keeps the slope as it was given, where there is a maximum or a threshold too.
+    """
+    plain = config["threshold"] == 0 and config["max_value"] == np.inf
+    exact = {"negative_slope"} if generation == 3 and not plain else set()
+    return {key: value if key in exact else float(np.float32(value)) for key, value in config.items()}
+
+
+def _as_given(config: Mapping[str, Any], generation: int) -> Mapping[str, Any]:
+    del generation
+    return config
+
+
+AS_USED: Mapping[str, Callable[[Mapping[str, Any], int], Mapping[str, Any]]] = {"ReLU": _relu_as_used}
+"""What a generation of Keras makes of a class's parameters before it computes with them, where it makes something."""
+
 _EVERYWHERE = frozenset({"name", "trainable", "dtype", "batch_input_shape", "batch_shape"})
 _OF_WEIGHTS = frozenset(
     f"{array}_{what}"
@@ -122,11 +145,14 @@ _SEQUENTIAL = Keys(inert=frozenset({"layers", "build_input_shape"}))
 _LAYER_KEYS = {"class_name", "config", "module", "registered_name", "build_config", "name", "shared_object_id"}
 
 
-def _built_in(entry: Mapping[str, Any], class_name: str) -> bool:
-    """Whether an entry names Keras's own class: a user's class may have the same name and do something else."""
-    module, registered = entry.get("module"), entry.get("registered_name")
-    own = module is None or str(module).split(".")[0] in {"keras", "tf_keras", "tensorflow"}
-    return own and registered in (None, class_name)
+def _built_in(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry names Keras's own class: a user's class may have the same name and do something else.
+
+    Keras has written a `module` since 2.12, and null for a class of the user's; before, it wrote nothing that tells.
+    """
+    if entry.get("registered_name") is not None:
+        return False
+    return "module" not in entry or str(entry["module"]).split(".")[0] in {"keras", "tf_keras", "tensorflow"}
 
 
 def _dtype(value: Any) -> str | None:
@@ -173,7 +199,7 @@ def _canonical(keys: Keys, given: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _layer(entry: Any) -> LayerConfig:
+def _layer(entry: Any, generation: int) -> LayerConfig:
     if not isinstance(entry, dict) or not isinstance(entry.get("class_name"), str):
         msg = f"a layer of the config is no object with a 'class_name': {entry!r:.80}"
         raise FormatError(msg)
@@ -182,9 +208,11 @@ def _layer(entry: Any) -> LayerConfig:
         msg = f"a layer of class {class_name} has no config with a 'name'"
         raise FormatError(msg)
     with naming(f"layer {given['name']!r} ({class_name})"):
-        if class_name not in KEYS or not _built_in(entry, class_name):
-            whose = "this layer class is" if _built_in(entry, class_name) else "custom classes are"
-            msg = f"{whose} not supported; these are: {', '.join(KEYS)}"
+        if not _built_in(entry):
+            msg = "this is a custom class, not Keras's own: what it computes is not in the file"
+            raise UnsupportedError(msg)
+        if class_name not in KEYS:
+            msg = f"this layer class is not supported; these are: {', '.join(KEYS)}"
             raise UnsupportedError(msg)
         if unknown := sorted(set(entry) - _LAYER_KEYS):
             msg = f"{unknown[0]!r} beside its config is not known and could change the output"
@@ -193,7 +221,7 @@ def _layer(entry: Any) -> LayerConfig:
         return LayerConfig(
             class_name,
             given["name"],
-            _canonical(KEYS[class_name], given),
+            AS_USED.get(class_name, _as_given)(_canonical(KEYS[class_name], given), generation),
             _dtype(given.get("dtype")),
             None if stated is None else _shape(stated),
         )
@@ -209,7 +237,7 @@ def _generation(raw: RawModel) -> int:
 def translate(raw: RawModel) -> ModelConfig:
     """The canonical config of a raw model."""
     class_name, config = raw.config["class_name"], raw.config["config"]
-    if class_name != "Sequential" or not _built_in(raw.config, class_name):
+    if class_name != "Sequential" or not _built_in(raw.config):
         msg = f"the model is a {class_name}; only Keras's Sequential can be read yet"
         raise UnsupportedError(msg)
     if isinstance(config, list):
@@ -220,7 +248,7 @@ def translate(raw: RawModel) -> ModelConfig:
         raise FormatError(msg)
     with naming("the Sequential"):
         _canonical(_SEQUENTIAL, config)
-    layers = tuple(_layer(entry) for entry in config["layers"])
+    layers = tuple(_layer(entry, _generation(raw)) for entry in config["layers"])
     names = [layer.name for layer in layers]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         msg = f"two layers are named {repeated[0]!r}"

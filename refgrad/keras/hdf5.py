@@ -25,7 +25,7 @@ def opened(source: bytes | Path) -> Iterator[h5py.File]:
     try:
         with h5py.File(io.BytesIO(source) if isinstance(source, bytes) else source, "r") as file:
             yield file
-    except (OSError, RuntimeError, KeyError, ValueError) as error:
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
         msg = f"the HDF5 data is damaged or cut off ({error})"
         raise FormatError(msg) from None
 
@@ -57,8 +57,15 @@ def text(value: Any) -> str:
 
 
 def texts(holder: Any, name: str) -> list[str] | None:
-    """An attribute that is a list of names, or None if there is none."""
-    return [text(value) for value in np.ravel(holder.attrs[name])] if name in holder.attrs else None
+    """An attribute that is a list of names, or None if there is none; Keras splits long ones into `name0`, `name1`."""
+    if name in holder.attrs:
+        return [text(value) for value in np.ravel(holder.attrs[name])]
+    parts: list[str] = []
+    count = 0
+    while f"{name}{count}" in holder.attrs:
+        parts += [text(value) for value in np.ravel(holder.attrs[f"{name}{count}"])]
+        count += 1
+    return parts if count else None
 
 
 def array(dataset: Any, budget: int) -> Array:

@@ -17,9 +17,9 @@ Index = npt.NDArray[np.int64]
 class Program:
     """Layers z = a W + b, a ← f(z), one after the other.
 
-    Layer l maps `widths[l]` to `widths[l + 1]` features and applies activation `codes[l]` (a place in `ROWS`) with the
-    parameters `parameters[l]`. `kernels` holds every W row by row, one layer after the other, and `transposes` every
-    Wᵀ, so that both directions walk along rows; `biases` holds every b, zeros where a layer has none.
+    Layer l maps `widths[l]` to `widths[l + 1]` features and applies activation `codes[l]` (one of `lower.CODES`) with
+    the parameters `parameters[l]`. `kernels` holds every W row by row, one layer after the other, and `transposes`
+    every Wᵀ, so that both directions walk along rows; `biases` holds every b, zeros where a layer has none.
     """
 
     widths: Index

@@ -15,20 +15,31 @@ from refgrad.kernels.program import Program
 
 
 @cache
-def available() -> bool:
-    """Whether Numba is installed; it is not imported to find out."""
-    return find_spec("numba") is not None
+def chain() -> Any:
+    """The compiled module, or in words why there is none."""
+    if find_spec("numba") is None:
+        return "numba is not installed: pip install 'refgrad[jit]'"
+    try:
+        return import_module("refgrad.kernels.chain")
+    except ImportError as error:  # an installed Numba may refuse the installed NumPy or Python
+        return f"numba cannot be imported: {error}"
 
 
-@cache
-def _chain() -> Any:
-    return import_module("refgrad.kernels.chain")
+def unavailable() -> str | None:
+    """Why kernels cannot run, or None if they can."""
+    found = chain()
+    return found if isinstance(found, str) else None
+
+
+def _plain(x: Array) -> Array:
+    """Numba compiles anew for read-only arrays: a copy costs less than seconds."""
+    return x if x.flags.writeable else x.copy()
 
 
 def value(program: Program, x: Array) -> Array:
     """Outputs (batch, n_out) at x (batch, n_in)."""
     y = np.empty((len(x), program.widths[-1]), x.dtype)
-    _chain().value(x, *program.arguments, y)
+    chain().value(_plain(x), *program.arguments, y)
     return y
 
 
@@ -36,5 +47,5 @@ def value_and_jacobian(program: Program, x: Array, direction: Direction) -> tupl
     """Outputs (batch, n_out) and Jacobians (batch, n_out, n_in) at x (batch, n_in)."""
     n_in, n_out = program.widths[0], program.widths[-1]
     y, jacobian = np.empty((len(x), n_out), x.dtype), np.empty((len(x), n_out, n_in), x.dtype)
-    _chain().value_and_jacobian(x, *program.arguments, direction == "forward", y, jacobian)
+    chain().value_and_jacobian(_plain(x), *program.arguments, direction == "forward", y, jacobian)
     return y, jacobian

@@ -20,6 +20,11 @@ _SLOPE_AT_KINK = {
 }
 
 
+def _distance(z: Array, places: tuple[float, ...]) -> Array | None:
+    distances = [np.abs(z - z.dtype.type(place)) for place in places]
+    return np.minimum.reduce(distances) if distances else None
+
+
 @dataclass(frozen=True, eq=False)
 class Elementwise(Op):
     """A row of the activation table, applied to each number.
@@ -56,6 +61,11 @@ class Elementwise(Op):
     def kinks(self) -> tuple[Kink, ...]:
         """The places where the slope changes."""
         return self.row.kinks(*self.parameters)
+
+    @property
+    def jumps(self) -> tuple[float, ...]:
+        """The places where the value itself jumps."""
+        return self.row.jumps(*self.parameters)
 
     def _in(self, dtype: np.dtype[Any]) -> list[Any]:
         return [dtype.type(parameter) for parameter in self.parameters]
@@ -113,9 +123,10 @@ class Elementwise(Op):
         changed = ", ".join(f"{name}={value:g}" for (name, default), value in given if value != default)
         return f"{self.activation}({changed})" if changed else self.activation
 
+    def jump_margins(self, inputs: tuple[Array, ...]) -> Array | None:
+        """|z − jump| to the nearest jump."""
+        return _distance(inputs[0], self.jumps)
+
     def margins(self, inputs: tuple[Array, ...]) -> Array | None:
         """|z − kink| to the nearest kink or jump."""
-        (z,) = inputs
-        places = sorted({kink.where for kink in self.kinks} | set(self.row.jumps(*self.parameters)))
-        distances = [np.abs(z - z.dtype.type(place)) for place in places]
-        return np.minimum.reduce(distances) if distances else None
+        return _distance(inputs[0], (*(kink.where for kink in self.kinks), *self.jumps))

@@ -80,6 +80,11 @@ class Op(ABC):
         """What a summary calls it."""
         return self.name
 
+    def jump_margins(self, inputs: tuple[Array, ...]) -> Array | None:
+        """Distance of each unit to the nearest place where its value jumps; None where there are none."""
+        del inputs
+        return None
+
     def margins(self, inputs: tuple[Array, ...]) -> Array | None:
         """Distance of each unit to its nearest kink or jump, `(batch, *shape)`; None where there are none."""
         del inputs

@@ -8,18 +8,19 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from refgrad.arrays import Array
+from refgrad.arrays import Array, Shape
 from refgrad.graph import Provenance
 
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """A model, live or as files, the inputs (batch, *in), and the dtype to compute in."""
+    """A model, live or as files, the inputs (batch, *in), the shape of an output, and the dtype to compute in."""
 
     model: Any
     config: Any
     weights: Any
     x: Array
+    out: Shape
     dtype: np.dtype[Any]
     provenance: Provenance
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from importlib import import_module
 from pathlib import Path
@@ -76,6 +77,15 @@ def _in_dtype(model: Any, dtype: str) -> Any:
     return twin
 
 
+def _check_shapes(model: Any, question: Question) -> None:
+    """Refuse a model of another shape before TensorFlow stumbles over it."""
+    theirs = [[tuple(tensor.shape[1:]) for tensor in tensors] for tensors in (model.inputs, model.outputs)]
+    ours = [[tuple(question.x.shape[1:])], [question.out]]
+    if theirs != ours:
+        msg = f"the model to compare with maps {theirs[0]} to {theirs[1]}; this network maps {ours[0]} to {ours[1]}"
+        raise InputError(msg)
+
+
 def ask(question: Question) -> Reference:
     """Value and Jacobian by TensorFlow: eager, since at kinks compiled TensorFlow may choose another slope."""
     model = question.model
@@ -83,12 +93,16 @@ def ask(question: Question) -> Reference:
     generation = (2 if type(model).__module__.startswith("tf_keras") else 3) if live else question.provenance.keras
     keras = _keras(generation)
     tf = _module("tensorflow")
-    model = _in_dtype(model if live else _load(keras, question), question.dtype.name)
+    model = model if live else _load(keras, question)
+    if not getattr(model, "inputs", None):
+        model.build((None, *question.x.shape[1:]))  # saved or made without its input's shape
+    _check_shapes(model, question)
+    model = _in_dtype(model, question.dtype.name)
     x = tf.constant(question.x)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(x)
         y = model(x, training=False)
-    n_out = int(np.prod(y.shape[1:]))
+    n_out = math.prod(question.out)
     rows = []
     for j in range(n_out):
         cotangent = np.zeros((len(question.x), n_out), question.dtype)
@@ -96,7 +110,5 @@ def ask(question: Question) -> Reference:
         unit = tf.constant(cotangent.reshape(y.shape))
         rows.append(tape.gradient(y, x, output_gradients=unit, unconnected_gradients="zero").numpy())
     jacobian = np.stack(rows, axis=1).reshape(*y.shape, *question.x.shape[1:])
-    how = (
-        f"TensorFlow {tf.__version__}, {keras.__name__} {keras.__version__}, eager GradientTape, {question.dtype.name}"
-    )
-    return Reference(y.numpy(), jacobian, how)
+    how = f"{keras.__name__} {keras.__version__}, eager GradientTape, {question.dtype.name}"
+    return Reference(y.numpy(), jacobian, f"TensorFlow {tf.__version__}, {how}")
