@@ -402,6 +402,11 @@ BAD_WEIGHTS = {
         r"kernel has shape \(8, 3\); units=8",
     ),
     "flat": (replaced(KERNEL, data=np.ones(24, "f4")), "MismatchError", r"kernel has shape \(24,\)"),
+    "a bias to broadcast": (
+        replaced(KERNEL.replace("kernel", "bias"), data=np.ones(1, "f4")),
+        "MismatchError",
+        r"layer 'first' \(Dense\): bias has shape \(1,\); units=8 needs \(8,\)",
+    ),
     "wrong inputs": (replaced(KERNEL, data=np.ones((4, 8), "f4")), "MismatchError", "takes 4 features"),
     "swapped": (swapped, "MismatchError", r"kernel has shape \(8,\)"),
     "missing": (

@@ -26,6 +26,8 @@ from refgrad.kernels.lower import CODES
 _SOURCES = (Path(refgrad.activations.__file__), *sorted(Path(__file__).parent.glob("*.py")))
 # "contract" allows fused multiply–adds and nothing that could change what NaN, infinity or a sum's order mean.
 _jit: Any = partial(numba.njit, nogil=True, error_model="numpy", fastmath={"contract"})
+# A called function counts references to every array of a tuple it is given, which costs more than small layers do.
+_inline = partial(_jit, forceinline=True)
 
 
 def _source_digest() -> str:
@@ -123,108 +125,86 @@ def _add_product(left: Any, active: Any, count: Any, matrix: Any, out: Any) -> N
             i += 1
 
 
-@_jit
-def _offsets(widths: Any) -> Any:
-    """Where each layer's matrix, and each layer's features, start in the flat arrays."""
-    layers = len(widths) - 1
-    matrix, unit = np.zeros(layers + 1, np.int64), np.zeros(layers + 1, np.int64)
-    for layer in range(layers):
-        matrix[layer + 1] = matrix[layer] + widths[layer] * widths[layer + 1]
-        unit[layer + 1] = unit[layer] + widths[layer + 1]
-    return matrix, unit
+@_inline
+def _matrix(flat: Any, program: Any, layer: Any, transposed: Any) -> Any:
+    """A layer's W (n_in, n_out), or Wᵀ (n_out, n_in), as a view of the flat array that holds them all."""
+    widths, starts = program[0], program[6]
+    rows, columns = widths[layer], widths[layer + 1]
+    if transposed:
+        rows, columns = columns, rows
+    return flat[starts[layer] : starts[layer + 1]].reshape(rows, columns)
 
 
-@_jit
-def _affine(a: Any, kernel: Any, bias: Any, active: Any, z: Any) -> None:
-    """z = a W + b for one sample."""
-    z[:] = bias
-    count = _nonzero(a, active)
-    _add_product(a.reshape(1, len(a)), active, count, kernel, z.reshape(1, len(z)))
+@_inline
+def _evaluate(program: Any, x: Any, buffers: Any, active: Any, slopes: Any) -> Any:
+    """The outputs of one sample, a view of `buffers`; f′ of every unit goes to `slopes`, if that is not empty."""
+    _, codes, parameters, kernels, _, biases, _, units = program
+    a = x
+    for layer in range(len(codes)):
+        bias = biases[units[layer] : units[layer + 1]]
+        z = buffers[layer % 2, : len(bias)]
+        z[:] = bias
+        count = _nonzero(a, active)
+        _add_product(a.reshape(1, len(a)), active, count, _matrix(kernels, program, layer, False), z.reshape(1, len(z)))
+        if len(slopes) > 0:
+            _slopes(codes[layer], parameters[layer], z, slopes[units[layer] : units[layer + 1]])
+        _activate(codes[layer], parameters[layer], z)
+        a = z
+    return a
+
+
+@_inline
+def _multiply_out(program: Any, forward: Any, slopes: Any, active: Any, here: Any, there: Any) -> Any:
+    """The product of one sample's Jacobians, a view of a buffer.
+
+    Forward it is Jᵀ (n_in, n_out), one row an input: W_1, then · f′ and · W_l in turn. Backward it is J (n_out, n_in),
+    one row an output: f′ · W_Lᵀ, then · f′ and · W_lᵀ in turn.
+    """
+    _, codes, _, kernels, transposes, _, _, units = program
+    last = len(codes) - 1
+    flat = kernels if forward else transposes
+    first = _matrix(flat, program, 0 if forward else last, not forward)
+    rows = len(first)
+    product = here[: first.size].reshape(first.shape)
+    product[:] = first
+    if not forward:
+        product *= slopes[units[last] : units[last + 1]].reshape(rows, 1)
+    for step in range(last + 1 if forward else last):
+        layer = step if forward else last - 1 - step
+        slope = slopes[units[layer] : units[layer + 1]]
+        product *= slope
+        following = layer + 1 if forward else layer
+        if following <= last:
+            matrix = _matrix(flat, program, following, not forward)
+            product, left = there[: rows * matrix.shape[1]].reshape(rows, matrix.shape[1]), product
+            product[:] = 0
+            _add_product(left, active, _nonzero(slope, active), matrix, product)
+            here, there = there, here
+    return product
 
 
 @_kernel
-def value(x: Any, widths: Any, codes: Any, parameters: Any, kernels: Any, transposes: Any, biases: Any, y: Any) -> None:
+def value(program: Any, x: Any, y: Any) -> None:
     """y (batch, n_out) for x (batch, n_in)."""
-    layers = len(codes)
-    matrix, unit = _offsets(widths)
-    widest = widths.max()
-    buffers = np.empty((2, widest), x.dtype)
-    active = np.empty(widest + 1, np.int64)
+    widest = program[0].max()
+    buffers, active = np.empty((2, widest), x.dtype), np.empty(widest + 1, np.int64)
+    no_slopes = np.empty(0, x.dtype)
     for sample in range(len(x)):
-        a = x[sample]
-        for layer in range(layers):
-            n, m = widths[layer], widths[layer + 1]
-            z = buffers[layer % 2, :m]
-            kernel = kernels[matrix[layer] : matrix[layer + 1]].reshape(n, m)
-            _affine(a, kernel, biases[unit[layer] : unit[layer + 1]], active, z)
-            _activate(codes[layer], parameters[layer], z)
-            a = z
-        y[sample] = a
+        y[sample] = _evaluate(program, x[sample], buffers, active, no_slopes)
 
 
 @_kernel
-def value_and_jacobian(
-    x: Any,
-    widths: Any,
-    codes: Any,
-    parameters: Any,
-    kernels: Any,
-    transposes: Any,
-    biases: Any,
-    forward: Any,
-    y: Any,
-    jacobian: Any,
-) -> None:
+def value_and_jacobian(program: Any, x: Any, forward: Any, y: Any, jacobian: Any) -> None:
     """y (batch, n_out) and jacobian (batch, n_out, n_in) for x (batch, n_in), pushing forward or pulling back."""
-    layers = len(codes)
-    matrix, unit = _offsets(widths)
-    widest, n_in, n_out = widths.max(), widths[0], widths[layers]
-    rows = n_in if forward else n_out
+    widths, units = program[0], program[7]
+    widest, rows = widths.max(), widths[0] if forward else widths[-1]
+    buffers, active = np.empty((2, widest), x.dtype), np.empty(widest + 1, np.int64)
+    slopes = np.empty(units[-1], x.dtype)
     here, there = np.empty(rows * widest, x.dtype), np.empty(rows * widest, x.dtype)
-    slopes = np.empty(unit[layers], x.dtype)
-    buffers = np.empty((2, widest), x.dtype)
-    active = np.empty(widest + 1, np.int64)
     for sample in range(len(x)):
-        a = x[sample]
-        for layer in range(layers):
-            n, m = widths[layer], widths[layer + 1]
-            z = buffers[layer % 2, :m]
-            kernel = kernels[matrix[layer] : matrix[layer + 1]].reshape(n, m)
-            _affine(a, kernel, biases[unit[layer] : unit[layer + 1]], active, z)
-            _slopes(codes[layer], parameters[layer], z, slopes[unit[layer] : unit[layer + 1]])
-            _activate(codes[layer], parameters[layer], z)
-            a = z
-        y[sample] = a
-
-        if forward:  # J = J_L ⋯ J_1, from the right: `here` holds its transpose, one row an input
-            product = here[: n_in * widths[1]].reshape(n_in, widths[1])
-            product[:] = kernels[: matrix[1]].reshape(n_in, widths[1])
-            for layer in range(layers):
-                slope = slopes[unit[layer] : unit[layer + 1]]
-                product *= slope
-                if layer + 1 < layers:
-                    n, m = widths[layer + 1], widths[layer + 2]
-                    following = there[: n_in * m].reshape(n_in, m)
-                    following[:] = 0
-                    kernel = kernels[matrix[layer + 1] : matrix[layer + 2]].reshape(n, m)
-                    _add_product(product, active, _nonzero(slope, active), kernel, following)
-                    product = following
-                    here, there = there, here
-            for i in range(n_in):
-                jacobian[sample, :, i] = product[i]
-        else:  # from the left: one row an output
-            n = widths[layers - 1]
-            product = here[: n_out * n].reshape(n_out, n)
-            product[:] = transposes[matrix[layers - 1] : matrix[layers]].reshape(n_out, n)
-            product *= slopes[unit[layers - 1] : unit[layers]].reshape(n_out, 1)
-            for layer in range(layers - 2, -1, -1):
-                slope = slopes[unit[layer] : unit[layer + 1]]
-                product *= slope
-                n, m = widths[layer + 1], widths[layer]
-                following = there[: n_out * m].reshape(n_out, m)
-                following[:] = 0
-                transpose = transposes[matrix[layer] : matrix[layer + 1]].reshape(n, m)
-                _add_product(product, active, _nonzero(slope, active), transpose, following)
-                product = following
-                here, there = there, here
+        y[sample] = _evaluate(program, x[sample], buffers, active, slopes)
+        product = _multiply_out(program, forward, slopes, active, here, there)
+        if forward:
+            jacobian[sample] = product.T
+        else:
             jacobian[sample] = product

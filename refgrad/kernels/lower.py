@@ -8,7 +8,7 @@ import numpy as np
 
 from refgrad.arrays import Array
 from refgrad.graph import Graph
-from refgrad.kernels.program import Program
+from refgrad.kernels.program import Index, Program
 from refgrad.ops import Affine, Elementwise
 
 CODES = {"linear": 0, "relu": 1, "sigmoid": 2, "tanh": 3}
@@ -52,6 +52,11 @@ def _flat(arrays: list[Array], graph: Graph) -> Array:
     return flat
 
 
+def _starts(sizes: list[int]) -> Index:
+    """Where each of several arrays starts when they are joined, and where the last one ends."""
+    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+
+
 def lower(graph: Graph) -> Program | NotLowered:
     """The program of a chain of affine maps, each with at most one activation of `CODES` after it.
 
@@ -67,15 +72,18 @@ def lower(graph: Graph) -> Program | NotLowered:
     ]
     if not all(np.isfinite(array).all() for array in (*kernels, *biases)):
         return NotLowered("not all weights are finite")
+    codes = [CODES[layer.activation.activation if layer.activation else "linear"] for layer in layers]
     parameters = np.zeros((len(layers), 3), graph.dtype)
     for row, layer in zip(parameters, layers, strict=True):
         given = layer.activation.parameters if layer.activation else ()
         row[: len(given)] = given
     return Program(
         widths=np.array([kernels[0].shape[0], *(kernel.shape[1] for kernel in kernels)], np.int64),
-        codes=np.array([CODES[layer.activation.activation if layer.activation else "linear"] for layer in layers]),
+        codes=np.array(codes, np.int64),
         parameters=parameters,
         kernels=_flat(kernels, graph),
         transposes=_flat([kernel.T for kernel in kernels], graph),
         biases=_flat(biases, graph),
+        matrices=_starts([kernel.size for kernel in kernels]),
+        units=_starts([bias.size for bias in biases]),
     )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,8 @@ class Program:
 
     Layer l maps `widths[l]` to `widths[l + 1]` features and applies activation `codes[l]` (one of `lower.CODES`) with
     the parameters `parameters[l]`. `kernels` holds every W row by row, one layer after the other, and `transposes`
-    every Wᵀ, so that both directions walk along rows; `biases` holds every b, zeros where a layer has none.
+    every Wᵀ, so that both directions walk along rows; `biases` holds every b, zeros where a layer has none. Layer l's
+    matrix is at `matrices[l]` to `matrices[l + 1]` of either, its bias at `units[l]` to `units[l + 1]`.
     """
 
     widths: Index
@@ -28,8 +30,10 @@ class Program:
     kernels: Array
     transposes: Array
     biases: Array
+    matrices: Index
+    units: Index
 
-    @property
+    @cached_property
     def arguments(self) -> tuple[Any, ...]:
-        """The arrays in the order every kernel takes them."""
-        return self.widths, self.codes, self.parameters, self.kernels, self.transposes, self.biases
+        """The arrays in the order the kernels unpack them."""
+        return tuple(getattr(self, field.name) for field in fields(self))

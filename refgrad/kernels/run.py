@@ -39,7 +39,7 @@ def _plain(x: Array) -> Array:
 def value(program: Program, x: Array) -> Array:
     """Outputs (batch, n_out) at x (batch, n_in)."""
     y = np.empty((len(x), program.widths[-1]), x.dtype)
-    chain().value(_plain(x), *program.arguments, y)
+    chain().value(program.arguments, _plain(x), y)
     return y
 
 
@@ -47,5 +47,5 @@ def value_and_jacobian(program: Program, x: Array, direction: Direction) -> tupl
     """Outputs (batch, n_out) and Jacobians (batch, n_out, n_in) at x (batch, n_in)."""
     n_in, n_out = program.widths[0], program.widths[-1]
     y, jacobian = np.empty((len(x), n_out), x.dtype), np.empty((len(x), n_out, n_in), x.dtype)
-    chain().value_and_jacobian(_plain(x), *program.arguments, direction == "forward", y, jacobian)
+    chain().value_and_jacobian(program.arguments, _plain(x), direction == "forward", y, jacobian)
     return y, jacobian
