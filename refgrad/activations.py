@@ -1,7 +1,8 @@
 """The table of elementwise activations: one row each, with its derivative, kinks, jumps and source.
 
 `f` and `df` run on arrays under NumPy and on scalars under Numba, so they use ufuncs and `where` only. Their parameters
-come as numbers of the same dtype as `z`. At a kink `df` is what eager TensorFlow uses. NaN gives NaN.
+come as numbers of the same dtype as `z`. At a kink `df` is what eager TensorFlow uses.
+NaN gives NaN, but for `linear`, whose slope is 1 everywhere.
 """
 
 from __future__ import annotations
@@ -57,7 +58,7 @@ def _linear(z: Any) -> Any:
 
 
 def _linear_slope(z: Any) -> Any:
-    return where(np.isnan(z), z, 1)
+    return np.ones_like(z)
 
 
 def _relu(z: Any, max_value: Any, negative_slope: Any, threshold: Any) -> Any:
@@ -92,6 +93,10 @@ def _relu_jumps(max_value: float, negative_slope: float, threshold: float) -> tu
     return (threshold,) if min(threshold, max_value) > 0 else ()
 
 
+def _tanh(z: Any) -> Any:
+    return np.tanh(z)
+
+
 def _tanh_slope(z: Any) -> Any:
     # sech²z = (2e/(1 + e²))², e = exp(−|z|), keeps its relative accuracy where 1 − tanh²z cancels.
     e = np.exp(-np.abs(z))
@@ -121,7 +126,7 @@ _ROWS = (
         jumps=_relu_jumps,
     ),
     Activation("sigmoid", _sigmoid, _sigmoid_slope, source="keras.activations.sigmoid: 1/(1 + e⁻ᶻ)"),
-    Activation("tanh", np.tanh, _tanh_slope, source="keras.activations.tanh: (eᶻ − e⁻ᶻ)/(eᶻ + e⁻ᶻ)"),
+    Activation("tanh", _tanh, _tanh_slope, source="keras.activations.tanh: (eᶻ − e⁻ᶻ)/(eᶻ + e⁻ᶻ)"),
 )
 
 ACTIVATIONS: dict[str, Activation] = {row.name: row for row in _ROWS}

@@ -21,7 +21,7 @@ Pair = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
-    """Errors and bounds of each sample, absolute, and which samples a kink is near to.
+    """Errors and bounds of each sample, absolute, at the entry furthest out; and which samples a kink is near to.
 
     The bound of a Jacobian is the project's tolerance times max|J| over the set; of a value the same of max|y|, or 8 σ
     of its rounding error where that is more. Near a kink the slope is a choice: any finite one will do, and only values
@@ -31,10 +31,11 @@ class Agreement:
 
     value_error: Array
     value_bound: Array
+    value_entry: npt.NDArray[np.intp]
     jacobian_error: Array
     jacobian_bound: float
     jacobian_scale: float
-    entry: npt.NDArray[np.intp]
+    jacobian_entry: npt.NDArray[np.intp]
     kinks: NearKinks
     agrees: Mask
     judged: Mask
@@ -89,13 +90,16 @@ def compare(graph: Graph, x: Array, ours: Pair, theirs: Pair) -> Agreement:
     value_ok = (value_gap <= value_bound).all(axis=1) | (kinks.jump & np.isfinite(value_gap).all(axis=1))
     jacobian_ok = (worst <= jacobian_bound) | (kinks.near & np.isfinite(worst))
     finite = np.isfinite(np.concatenate([y, j, value_bound], axis=1)).all(axis=1)
+    samples = np.arange(len(x))
+    value_entry = (value_gap - value_bound).argmax(axis=1)
     return Agreement(
-        value_error=value_gap.max(axis=1, initial=0),
-        value_bound=value_bound.max(axis=1, initial=0),
+        value_error=value_gap[samples, value_entry],
+        value_bound=value_bound[samples, value_entry],
+        value_entry=value_entry,
         jacobian_error=worst,
         jacobian_bound=jacobian_bound,
         jacobian_scale=_scale(j),
-        entry=jacobian_gap.argmax(axis=1),
+        jacobian_entry=jacobian_gap.argmax(axis=1),
         kinks=kinks,
         agrees=value_ok & jacobian_ok,
         judged=finite & ~kinks.near,

@@ -1,15 +1,17 @@
 """The self-verifying file: a network as plain arrays and JSON in an `.npz`, with what it gave on the day it was saved.
 
-Members: `refgrad.json`, and one `.npy` for each array. The JSON holds `format` ("refgrad") and `version` (1); `digest`,
-the SHA-256 of the network; `dtype`, `keras`, `writer`, `container`; `ops`, each with the name of its kind, its `config`
-and the names of its `arrays` (stored as `op<k>/<name>.npy`); `nodes`, each with the place of its op, its `inputs` and
-`name`; and `inputs`, `outputs`, `input_names`, `output_names` of the graph. `golden/x.npy`, `golden/y.npy` and
-`golden/jacobian.npy` are inputs and results recorded at saving. There are no time stamps: the same network gives the
-same bytes. Nothing is ever unpickled.
+Members: `refgrad.json`, and one `.npy` for each array. The JSON holds `format` ("refgrad") and `version` (1);
+`content`, the SHA-256 of the JSON without this entry (keys sorted, no indent) and then of every other member in the
+order of their names, each as name, a zero byte, and its bytes; `digest`, the network's own; `dtype`, `keras`, `writer`,
+`container`; `ops`, each with the name of its kind, its `config` and the names of its `arrays` (stored as
+`op<k>/<name>.npy`); `nodes`, each with the place of its op, its `inputs` and `name`; and `inputs`, `outputs`,
+`input_names`, `output_names` of the graph. `golden/x.npy`, `golden/y.npy` and `golden/jacobian.npy` are inputs and
+results recorded at saving. There are no time stamps: the same network gives the same bytes. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import math
@@ -23,7 +25,7 @@ import numpy.typing as npt
 
 from refgrad.agreement import compare
 from refgrad.arrays import Array
-from refgrad.errors import FormatError, InputError, LimitError, UnsupportedError, VerificationError
+from refgrad.errors import FormatError, InputError, UnsupportedError, VerificationError
 from refgrad.graph import Graph, Node, Provenance
 from refgrad.inputs import as_batch
 from refgrad.network import Network
@@ -34,7 +36,6 @@ from refgrad.paths import StrPath
 VERSION = 1
 HEADER = "refgrad.json"
 _SAMPLES = 16
-_LARGEST_HEADER = 64 << 20
 _GOLDEN = ("golden/x", "golden/y", "golden/jacobian")
 
 
@@ -74,6 +75,21 @@ def _header(net: Network) -> tuple[dict[str, Any], dict[str, Array]]:
     return header, {f"op{place}/{name}": array for place, op in enumerate(ops) for name, array in op.arrays().items()}
 
 
+def _content(header: dict[str, Any], members: dict[str, bytes]) -> str:
+    """The SHA-256 of all that a file says, as the module's docstring defines it."""
+    said = {key: value for key, value in header.items() if key != "content"}
+    sha = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    for name in sorted(members):
+        sha.update(name.encode() + b"\0" + members[name])
+    return sha.hexdigest()
+
+
+def _npy(array: Array) -> bytes:
+    buffer = io.BytesIO()
+    np.lib.format.write_array(buffer, array, allow_pickle=False)
+    return buffer.getvalue()
+
+
 def save(net: Network, path: StrPath, golden: int | npt.ArrayLike | None = None) -> None:
     """Write a network to an `.npz` that proves itself when it is loaded.
 
@@ -86,15 +102,14 @@ def save(net: Network, path: StrPath, golden: int | npt.ArrayLike | None = None)
     if not len(x):
         msg = "golden holds no samples: at least one is needed for the file to verify itself"
         raise InputError(msg)
-    y, jacobian = net.value_and_jacobian(x, engine="numpy")
     header, arrays = _header(net)
-    arrays |= dict(zip(_GOLDEN, (x, y, jacobian), strict=True))
+    arrays |= dict(zip(_GOLDEN, (x, *net.value_and_jacobian(x, engine="numpy")), strict=True))
+    members = {f"{name}.npy": _npy(array) for name, array in arrays.items()}
+    header["content"] = _content(header, members)
     with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo(HEADER), json.dumps(header, indent=1))
-        for name, array in arrays.items():
-            buffer = io.BytesIO()
-            np.lib.format.write_array(buffer, array, allow_pickle=False)
-            archive.writestr(zipfile.ZipInfo(f"{name}.npy"), buffer.getvalue())
+        for name, content in members.items():
+            archive.writestr(zipfile.ZipInfo(name), content)
 
 
 _DAMAGE = (
@@ -122,33 +137,41 @@ def recognises(path: Path) -> bool:
         return False
 
 
-def _read_array(archive: zipfile.ZipFile, name: str) -> Array:
+def _members(archive: zipfile.ZipFile) -> dict[str, bytes]:
+    """Every member's bytes: stored as they are, so that together they are no larger than the file."""
+    members: dict[str, bytes] = {}
+    for entry in archive.infolist():
+        if entry.compress_type != zipfile.ZIP_STORED or entry.filename in members:
+            msg = f"member {entry.filename!r} is compressed or there twice; refgrad stores each once and plainly"
+            raise FormatError(msg)
+        members[entry.filename] = archive.read(entry)
+    return members
+
+
+def _array(members: dict[str, bytes], name: str) -> Array:
     """A member's numbers, if it holds just as many as its header declares."""
-    entry = archive.getinfo(f"{name}.npy")
-    if entry.compress_type != zipfile.ZIP_STORED:
-        msg = f"member {name!r} is compressed; refgrad stores its arrays plainly"
+    content = members[f"{name}.npy"]
+    member = io.BytesIO(content)
+    version = np.lib.format.read_magic(member)
+    if version != (1, 0):
+        msg = f"member {name!r} is of .npy version {version}; refgrad writes (1, 0)"
         raise FormatError(msg)
-    with archive.open(entry) as member:
-        version = np.lib.format.read_magic(member)
-        if version != (1, 0):
-            msg = f"member {name!r} is of .npy version {version}; refgrad writes (1, 0)"
-            raise FormatError(msg)
-        shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
-        if dtype.kind != "f" or fortran or math.prod(shape) * dtype.itemsize != entry.file_size - member.tell():
-            msg = f"member {name!r} declares {dtype} {shape}; it must hold that many floats, row by row"
-            raise FormatError(msg)
-        return np.frombuffer(member.read(), dtype).reshape(shape)
+    shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
+    if dtype.kind != "f" or fortran or math.prod(shape) * dtype.itemsize != len(content) - member.tell():
+        msg = f"member {name!r} declares {dtype} {shape}; it must hold that many floats, row by row"
+        raise FormatError(msg)
+    return np.frombuffer(content, dtype, offset=member.tell()).reshape(shape)
 
 
-def _graph(header: dict[str, Any], archive: zipfile.ZipFile) -> Graph:
+def _graph(header: dict[str, Any], members: dict[str, bytes]) -> Graph:
     ops = []
     for place, entry in enumerate(header["ops"]):
         if entry["op"] not in OPS:
             msg = f"op {entry['op']!r} is not known; these are: {', '.join(OPS)}"
             raise UnsupportedError(msg)
-        arrays = {name: _read_array(archive, f"op{place}/{name}") for name in entry["arrays"]}
+        arrays = {name: _array(members, f"op{place}/{name}") for name in entry["arrays"]}
         ops.append(OPS[entry["op"]].restore(entry["config"], arrays))
-    nodes = tuple(Node(ops[node["op"]], tuple(node["inputs"]), node["name"]) for node in header["nodes"])
+    nodes = tuple(Node(ops[node["op"]], tuple(node["inputs"]), str(node["name"])) for node in header["nodes"])
     return Graph(
         nodes,
         tuple(header["inputs"]),
@@ -160,15 +183,17 @@ def _graph(header: dict[str, Any], archive: zipfile.ZipFile) -> Graph:
     )
 
 
-def _verify(net: Network, header: dict[str, Any], golden: list[Array]) -> None:
-    if net.digest != header["digest"]:
-        msg = f"its digest is {net.digest[:16]}…, it recorded {str(header['digest'])[:16]}…: the file was altered"
-        raise VerificationError(msg)
+def _verify(net: Network, golden: list[Array]) -> None:
+    """Recompute what was recorded, and refuse a difference beyond rounding."""
     x, y, jacobian = golden
     if not len(x):
         msg = "it holds no golden samples to verify itself with"
         raise VerificationError(msg)
-    agreement = compare(net.graph, x, net.value_and_jacobian(x, engine="numpy"), (y, jacobian))
+    try:
+        agreement = compare(net.graph, x, net.value_and_jacobian(x, engine="numpy"), (y, jacobian))
+    except InputError as error:
+        msg = f"its golden samples do not fit the network ({error})"
+        raise VerificationError(msg) from None
     if not agreement.agrees.all():
         sample = int(np.flatnonzero(~agreement.agrees)[0])
         msg = f"golden sample {sample} is not reproduced: the recorded value or Jacobian differs beyond rounding"
@@ -179,18 +204,20 @@ def load(path: Path, *, verify: bool = True) -> Network:
     """The network of an artifact; unless `verify` is off, one that has just reproduced what it recorded."""
     try:
         with zipfile.ZipFile(path) as archive:
-            if archive.getinfo(HEADER).file_size > _LARGEST_HEADER:
-                msg = f"its {HEADER} is larger than {_LARGEST_HEADER:,} bytes"
-                raise LimitError(msg)
-            header = json.loads(archive.read(HEADER))
-            if (header["format"], header["version"]) != ("refgrad", VERSION):
-                msg = f"format {header['format']!r} version {header['version']!r}; this refgrad reads version {VERSION}"
-                raise UnsupportedError(msg)
-            net = Network(_graph(header, archive))
-            golden = [_read_array(archive, name) for name in _GOLDEN]
+            members = _members(archive)
+        header = json.loads(members.pop(HEADER))
+        if (header["format"], header["version"]) != ("refgrad", VERSION):
+            msg = f"format {header['format']!r} version {header['version']!r}; this refgrad reads version {VERSION}"
+            raise UnsupportedError(msg)
+        content = _content(header, members)
+        if verify and content != header["content"]:
+            msg = f"its content has the digest {content[:16]}…, it says {header['content']!s:.16}…: it was altered"
+            raise VerificationError(msg)
+        net = Network(_graph(header, members))
+        golden = [_array(members, name) for name in _GOLDEN]
     except _DAMAGE as error:
         msg = f"the refgrad file is damaged ({type(error).__name__}: {error})"
         raise FormatError(msg) from None
     if verify:
-        _verify(net, header, golden)
+        _verify(net, golden)
     return net

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -19,6 +19,18 @@ SUPPORTED_DTYPES = ("float32", "float64")
 
 
 @dataclass(frozen=True)
+class Files:
+    """The absolute paths a graph was read from: the model's, and its config's or weights' where they were apart.
+
+    `config` may be the text of the JSON itself, as it was given.
+    """
+
+    model: str | None = None
+    config: str | None = None
+    weights: str | None = None
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where a graph came from: the one thing downstream knows of files.
 
@@ -28,7 +40,7 @@ class Provenance:
     keras: int = 3
     writer: str | None = None
     container: str = "arrays"
-    source: str | None = None
+    files: Files = field(default_factory=Files)
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,6 +69,11 @@ class Graph:
         if self.dtype.name not in SUPPORTED_DTYPES:
             msg = f"networks are computed in {' or '.join(SUPPORTED_DTYPES)}, not in {self.dtype.name}"
             raise InputError(msg)
+        for node in self.nodes:
+            for name, array in node.op.arrays().items():
+                if array.dtype != self.dtype:
+                    msg = f"layer {node.name!r}: {name} is {array.dtype.name} in a network of {self.dtype.name}"
+                    raise MismatchError(msg)
         ends = ((self.inputs, self.input_names), (self.outputs, self.output_names))
         for indices, names in ends:
             if not indices or len(indices) != len(names) or not all(0 <= end < len(self.nodes) for end in indices):

@@ -24,6 +24,7 @@ def load(
                 msg = "a refgrad .npz is whole: give it no config or weights"
                 raise InputError(msg)
             return artifact.load(file, verify=verify)
-        from refgrad.keras import archive, build  # noqa: PLC0415 - h5py is loaded only where a Keras file is read
+        # h5py is loaded only where a Keras file is read
+        from refgrad.keras import archive, build
 
-        return Network(build.build(archive.read(file, config, weights), file))
+        return Network(build.build(archive.read(file, config, weights)))

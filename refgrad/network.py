@@ -33,6 +33,11 @@ def _check(option: str, value: str, allowed: Any) -> None:
         raise InputError(msg)
 
 
+def _fresh(array: Array) -> Array:
+    """An array that is nobody else's: a graph's value may be its input itself, or a view of it."""
+    return np.array(array, order="C")
+
+
 def _check_products(engine: Engine) -> None:
     _check("engine", engine, Engine)
     if engine == "numba":
@@ -52,6 +57,13 @@ class Network:
     """
 
     graph: Graph
+
+    def __post_init__(self) -> None:
+        """Refuse what the methods cannot give a meaning to yet."""
+        if len(self.graph.inputs) != 1 or len(self.graph.outputs) != 1:
+            names = f"inputs {self.input_names} and outputs {self.output_names}"
+            msg = f"networks of one input and one output are supported so far; this graph has {names}"
+            raise UnsupportedError(msg)
 
     @classmethod
     def sequential(cls, layers: Iterable[sequential.Layer], *, keras: Literal[2, 3] = 3) -> Network:
@@ -100,8 +112,8 @@ class Network:
             y = run.value(program, batch)
         else:
             with np.errstate(all="ignore"):
-                y = products.values(self.graph, [batch])[self.graph.outputs[0]]
-        return y[0].copy() if single else np.array(y, copy=y is batch or None)
+                y = _fresh(products.values(self.graph, [batch])[self.graph.outputs[0]])
+        return y[0] if single else y
 
     def value_and_jacobian(
         self, x: npt.ArrayLike, *, mode: Mode = "auto", kink: Kink = "keras", engine: Engine = "auto"
@@ -121,7 +133,7 @@ class Network:
             with np.errstate(all="ignore"):
                 point = self._linearize(batch, kink)
                 block = jacobian(point, direction)
-                y = np.array(point.outputs[0])
+                y = _fresh(point.outputs[0])
         return (y[0], block[0]) if single else (y, block)
 
     def jacobian(
@@ -185,12 +197,12 @@ class Network:
             rows.append((node.name, node.op.label, str(shape), f"{size:,}"))
         widths = [max(len(row[column]) for row in rows) for column in range(4)]
         lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        written = f"{origin.container}, written by {'Keras ' + origin.writer if origin.writer else 'an unknown writer'}"
+        writer = f", written by Keras {origin.writer}" if origin.writer else ""
         return "\n".join(
             [
                 *lines,
                 f"{self.graph.parameters:,} parameters, computed in {self.dtype.name}",
-                f"{written}; kink rules of Keras {origin.keras}",
+                f"from {origin.container}{writer}; kink rules of Keras {origin.keras}",
                 f"engine: {self.engine}",
             ]
         )
@@ -201,11 +213,10 @@ class Network:
 
     @property
     def engine(self) -> str:
-        """What `engine="auto"` runs, and why where it is not Numba."""
-        if isinstance(self._program, NotLowered):
-            return f"numpy ({self._program.reason})"
-        missing = run.unavailable()
-        return "numba" if missing is None else f"numpy ({missing})"
+        """What `engine="auto"` runs, and why where it is not Numba; Numba is not imported to find out."""
+        if obstacle := self._obstacle():
+            return f"numpy ({obstacle})"
+        return "numba" if run.installed() else "numpy (numba is not installed: pip install 'refgrad[jit]')"
 
     @cached_property
     def _program(self) -> Program | NotLowered:
@@ -219,24 +230,27 @@ class Network:
         """Pickle the graph alone: programs are made from it again."""
         return {"graph": self.graph}
 
+    def _obstacle(self, kink: Kink = "keras") -> str | None:
+        """Why the kernels cannot compute this network, or None if they can."""
+        if isinstance(self._program, NotLowered):
+            return self._program.reason
+        return None if kink == "keras" else f"kernels have no kink={kink!r}"
+
     def _program_for(self, engine: Engine, kink: Kink = "keras") -> Program | None:
-        """The program to run, or None for the NumPy path; kernels know Keras's choice at kinks only."""
+        """The program to run, or None for the NumPy path."""
         _check("engine", engine, Engine)
         _check("kink", kink, Kink)
         if engine == "numpy":
             return None
-        program = self._program
-        lowered = isinstance(program, Program) and kink == "keras"
-        if engine == "auto":
-            return program if isinstance(program, Program) and lowered and run.unavailable() is None else None
-        if (missing := run.unavailable()) is not None:
+        obstacle = self._obstacle(kink)
+        missing = None if obstacle else run.unavailable()
+        if engine == "numba" and obstacle:
+            msg = f"engine='numba' cannot run this: {obstacle}; use engine='numpy' or 'auto'"
+            raise UnsupportedError(msg)
+        if engine == "numba" and missing:
             msg = f"engine='numba': {missing}"
             raise MissingExtraError(msg)
-        if isinstance(program, NotLowered) or not lowered:
-            reason = program.reason if isinstance(program, NotLowered) else f"kernels have no kink={kink!r}"
-            msg = f"engine='numba' cannot run this: {reason}; use engine='numpy' or 'auto'"
-            raise UnsupportedError(msg)
-        return program
+        return None if obstacle or missing or isinstance(self._program, NotLowered) else self._program
 
     def _batch(self, x: npt.ArrayLike) -> tuple[Array, bool]:
         return as_batch(x, self.input_shapes[0], self.dtype, self.input_names[0])
@@ -245,7 +259,7 @@ class Network:
         assert product is not None, "a network's output depends on its input"
         if single:
             y, product = y[0], product[:, 0]
-        return np.array(y, order="C"), np.array(product[0] if one else product, order="C")
+        return _fresh(y), _fresh(product[0] if one else product)
 
     def _linearize(self, batch: Array, kink: Kink) -> products.Linearization:
         _check("kink", kink, Kink)

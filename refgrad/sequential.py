@@ -1,4 +1,4 @@
-"""From arrays given by hand to a graph."""
+"""From arrays and the names of activations to the ops of Dense layers, and to a graph of them."""
 
 from __future__ import annotations
 
@@ -9,59 +9,60 @@ import numpy.typing as npt
 
 from refgrad.activations import ACTIVATIONS
 from refgrad.arrays import Array
-from refgrad.errors import InputError, UnsupportedError
+from refgrad.errors import InputError, UnsupportedError, naming
 from refgrad.graph import Graph, Provenance, chain, widest
 from refgrad.ops import Affine, Elementwise, Op
 
 Layer = tuple[npt.ArrayLike, npt.ArrayLike | None, str]
 """Kernel (n_in, n_out), bias (n_out,) or None, and the activation's name."""
 
+Steps = list[tuple[str, Op]]
+"""Ops one after the other, each with the name of the layer it belongs to."""
 
-def _array(name: str, what: str, given: npt.ArrayLike, axes: int) -> Array:
+
+def _array(what: str, given: npt.ArrayLike, axes: int) -> Array:
     """A float array of so many axes, if it is one."""
     try:
         array = np.asarray(given)
     except ValueError:
         array = np.asarray(None)
     if array.dtype.kind != "f" or array.ndim != axes:
-        msg = f"{name}: {what} is {array.dtype} of shape {array.shape}; {axes}-dimensional floats are expected"
+        msg = f"{what} is {array.dtype} of shape {array.shape}; {axes}-dimensional floats are expected"
         raise InputError(msg)
     return array
 
 
-def _affine(name: str, kernel: npt.ArrayLike, bias: npt.ArrayLike | None) -> Affine:
-    """The affine map of two given arrays, if they are that."""
-    weights = _array(name, "kernel", kernel, 2)
-    if bias is None:
-        return Affine(weights)
-    offsets = _array(name, "bias", bias, 1)
-    if offsets.shape != weights.shape[1:]:
-        msg = f"{name}: bias has shape {offsets.shape}; the kernel {weights.shape} needs {weights.shape[1:]}"
-        raise InputError(msg)
-    return Affine(weights, offsets)
+def dense(name: str, kernel: Array, bias: Array | None, activation: str) -> Steps:
+    """A Dense layer as ops: the affine map, and the activation after it unless that is linear."""
+    return [(name, Affine(kernel, bias)), *elementwise(f"{name}/{activation}", activation)]
+
+
+def elementwise(name: str, activation: str) -> Steps:
+    """An activation with its default parameters as an op; linear is none."""
+    if activation not in ACTIVATIONS:
+        msg = f"activation {activation!r} is not one of {', '.join(ACTIVATIONS)}"
+        raise UnsupportedError(msg)
+    return [] if activation == "linear" else [(name, Elementwise(activation, ACTIVATIONS[activation].defaults))]
 
 
 def graph(layers: Iterable[Layer], keras: int) -> Graph:
     """The graph of Dense layers one after the other, with the kink rules of a generation of Keras."""
-    steps: list[tuple[str, Op]] = []
+    steps: Steps = []
     for index, layer in enumerate(layers):
         name = f"dense_{index}"
-        if not isinstance(layer, tuple | list) or len(layer) != 3:
+        if not isinstance(layer, tuple | list) or len(layer) != 3 or not isinstance(layer[2], str):
             msg = f"{name}: a layer is three values, (kernel, bias or None, activation name)"
             raise InputError(msg)
         kernel, bias, activation = layer
-        steps.append((name, _affine(name, kernel, bias)))
-        if not isinstance(activation, str) or activation not in ACTIVATIONS:
-            msg = f"{name}: activation {activation!r} is not one of {', '.join(ACTIVATIONS)}"
-            raise UnsupportedError(msg)
-        if activation != "linear":
-            steps.append((f"{name}/{activation}", Elementwise(activation, ACTIVATIONS[activation].defaults)))
-    first = steps[0][1] if steps else None
-    if not isinstance(first, Affine):
+        with naming(name):
+            weights = _array("kernel", kernel, 2)
+            offsets = None if bias is None else _array("bias", bias, 1)
+            steps += dense(name, weights, offsets, activation)
+    if not steps:
         msg = "a network needs at least one layer"
         raise InputError(msg)
     if keras not in (2, 3):
         msg = f"keras={keras!r} is no generation of Keras whose kink rules are known; 2 and 3 are"
         raise InputError(msg)
-    dtype = widest(array.dtype for _, op in steps for array in op.arrays().values())
-    return chain(first.kernel.shape[:1], steps, dtype, Provenance(keras=keras))
+    arrays = [array for _, op in steps for array in op.arrays().values()]
+    return chain(arrays[0].shape[:1], steps, widest(array.dtype for array in arrays), Provenance(keras=keras))

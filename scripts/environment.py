@@ -10,6 +10,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 VENV = ROOT / ".venv"
+PACKAGES = ["refgrad", "numpy", "h5py", "tqdm", "numba", "matplotlib"]
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
@@ -34,9 +35,15 @@ def ready(extras: str) -> Path:
         sys.exit(f"refgrad needs Python 3.11 or newer; this is {sys.version.split()[0]} at {sys.executable}")
     if not _works():
         _run(f"making {VENV}", sys.executable, "-m", "venv", "--clear", str(VENV))
+    probe = [str(PYTHON), "-c", f"from importlib.util import find_spec as f; assert all(map(f, {PACKAGES!r}))"]
     stamp = VENV / f"refgrad-{extras.replace(',', '-')}.stamp"
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + str(ROOT).encode()).hexdigest()
-    if not stamp.exists() or stamp.read_text() != wanted:
+    filled = stamp.exists() and stamp.read_text() == wanted
+    if filled and subprocess.run(probe, capture_output=True, check=False).returncode != 0:
+        # pip trusts its own records of what is installed: where packages have vanished, only a new start helps.
+        _run(f"making {VENV} anew", sys.executable, "-m", "venv", "--clear", str(VENV))
+        filled = False
+    if not filled:
         quiet = ("--quiet", "--disable-pip-version-check")
         _run(f"installing refgrad[{extras}]", str(PYTHON), "-m", "pip", "install", *quiet, "--editable", f".[{extras}]")
         stamp.write_text(wanted)

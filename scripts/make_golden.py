@@ -64,7 +64,7 @@ def question(keras: Any) -> tuple[Any, np.ndarray]:
 def mixed(keras: Any) -> tuple[Any, np.ndarray]:
     """Every activation of the first issue, a Dense without bias, Dropout, and a ReLU layer with parameters.
 
-    1.4 and 0.2 are no floats: what Keras makes of them shows in float64.
+    1.4 and 0.2 are not exactly representable: what Keras makes of them shows in float64.
     """
     keras.utils.set_random_seed(1)
     rng = np.random.default_rng(1)
@@ -165,7 +165,7 @@ def main() -> None:
             sys.stdout.write(f"{stem}: worst float32 against float64 {abs(j32 - j64).max():.1e}\n")
     shutil.copy(GOLDEN / "question-keras3.keras", DEMO / "question.keras")
     shutil.copy(GOLDEN / "question-keras3.npz", DEMO / "question.npz")
-    (DEMO / "question.json").write_text(json.dumps(versions, indent=1) + "\n")
+    (DEMO / "versions.json").write_text(json.dumps(versions, indent=1) + "\n")
     (GOLDEN / "golden.json").write_text(json.dumps(versions, indent=1) + "\n")
 
 

@@ -197,15 +197,8 @@ def test_a_file_that_fails_verification_exits_with_1(cli, tmp_path):
         for name in whole.namelist():
             altered.writestr(name, whole.read("op3/kernel.npy" if name == "op1/kernel.npy" else name))
     status, out, err = cli("inspect", tmp_path / "altered.npz")
-    assert (status, out) == (2, ""), "weights that do not fit are bad input"
-    kernel = io.BytesIO()
-    np.save(kernel, NET.graph.nodes[1].op.kernel[::-1])
-    with zipfile.ZipFile(tmp_path / "net.npz") as whole, zipfile.ZipFile(tmp_path / "altered.npz", "w") as altered:
-        for name in whole.namelist():
-            altered.writestr(name, kernel.getvalue() if name == "op1/kernel.npy" else whole.read(name))
-    status, out, err = cli("inspect", tmp_path / "altered.npz")
     assert (status, out) == (1, "")
-    assert re.fullmatch(r"refgrad: .*altered.npz: its digest is .*the file was altered\n", err)
+    assert re.fullmatch(r"refgrad: .*altered.npz: its content has the digest .*it was altered\n", err)
 
 
 def test_warnings_are_one_line_too(cli, tmp_path):
@@ -283,7 +276,7 @@ def test_demo_without_matplotlib_says_so(cli, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     status, out, _ = cli("demo", "--plot", tmp_path / "plot.png")
     assert status == 0
-    assert "no plot: pictures need matplotlib" in out
+    assert "no plot: the picture needs matplotlib" in out
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -81,7 +81,10 @@ for stem in STEMS:
     for container in CONTAINERS:
         (path,), others = golden_arguments(stem, container)
         net = refgrad.load(path, **others)
-        assert np.abs(net.jacobian(truth["x"]) - truth["j32"]).max() <= 1e-6 * np.abs(truth["j32"]).max()
+        for dtype, bits, bar in (("float32", "32", 1e-6), ("float64", "64", 1e-13)):
+            y, jacobian = net.astype(dtype).value_and_jacobian(truth["x"])
+            assert np.abs(jacobian - truth["j" + bits]).max() <= bar * np.abs(truth["j" + bits]).max()
+            assert np.abs(y - truth["y" + bits]).max() <= bar * np.abs(truth["y" + bits]).max()
 print("read", len(STEMS) * len(CONTAINERS))
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False)
@@ -389,7 +392,7 @@ BAD_WEIGHTS = {
     "integers": (
         replaced(KERNEL, data=np.ones((3, 8), "i4")),
         "UnsupportedError",
-        "layer 'first': kernel is stored as int32",
+        r"layer 'first' \(Dense\): kernel is stored as int32",
     ),
     "halves": (replaced(KERNEL, data=np.ones((3, 8), "f2")), "UnsupportedError", "kernel is stored as float16"),
     "complex": (replaced(KERNEL, data=np.ones((3, 8), complex)), "UnsupportedError", "no plain numbers"),
@@ -405,7 +408,7 @@ BAD_WEIGHTS = {
     "a bias to broadcast": (
         replaced(KERNEL.replace("kernel", "bias"), data=np.ones(1, "f4")),
         "MismatchError",
-        r"layer 'first' \(Dense\): bias has shape \(1,\); units=8 needs \(8,\)",
+        r"layer 'first' \(Dense\): bias has shape \(1,\); the kernel \(3, 8\) needs \(8,\)",
     ),
     "wrong inputs": (replaced(KERNEL, data=np.ones((4, 8), "f4")), "MismatchError", "takes 4 features"),
     "swapped": (swapped, "MismatchError", r"kernel has shape \(8,\)"),
@@ -672,6 +675,21 @@ def test_files_that_do_not_go_together(arguments, message):
     path, others = arguments
     with pytest.raises(refgrad.RefgradError, match=message):
         refgrad.load(GOLDEN / path, **{key: GOLDEN / value for key, value in others.items()})
+
+
+def test_of_two_files_the_one_that_is_wrong_is_named(tmp_path):
+    config = config_of()
+    edited_layer("first", twist=2)(config)
+    bad = tmp_path / "bad.json"
+    bad.write_text(json.dumps(config))
+    weights = GOLDEN / "mixed-keras3.weights.h5"
+    with pytest.raises(refgrad.UnsupportedError, match=rf"{weights}: {bad}: layer 'first'"):
+        refgrad.load(weights, config=bad)
+    with pytest.raises(refgrad.UnsupportedError, match=rf"{weights}: the config given as text: layer 'first'"):
+        refgrad.load(weights, config=bad.read_text())
+    transposed = h5_copy(tmp_path, replaced(KERNEL, data=np.ones((8, 3), "f4")))
+    with pytest.raises(refgrad.MismatchError, match=rf"mixed-keras3.json: {transposed}: layer 'first'"):
+        refgrad.load(GOLDEN / "mixed-keras3.json", weights=transposed)
 
 
 @pytest.mark.parametrize("path", [None, 3, b"model.keras", io.BytesIO(b"")])

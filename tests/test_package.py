@@ -70,7 +70,7 @@ def test_public_names_are_there():
 
 
 def test_the_package_is_typed_and_carries_its_data():
-    for name in ("py.typed", "data/question.keras", "data/question.npz", "data/question.json"):
+    for name in ("py.typed", "data/question.keras", "data/question.npz", "data/versions.json"):
         assert (Path(refgrad.__file__).parent / name).is_file()
     assert (ROOT / "refgrad/data/question.keras").read_bytes() == (GOLDEN / "question-keras3.keras").read_bytes()
 

@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from refgrad.agreement import Agreement, compare
-from refgrad.arrays import Array
-from refgrad.auditing.frameworks import FRAMEWORKS, adapter
+from refgrad.arrays import Array, Shape
+from refgrad.auditing.frameworks import FRAMEWORKS
 from refgrad.auditing.frameworks.reference import Question, Reference
-from refgrad.auditing.report import SAMPLE, Report
+from refgrad.auditing.report import DISCREPANT, NEAR_KINK, OK, SAMPLE, Report
 from refgrad.errors import InputError
 from refgrad.inputs import as_batch, as_floats
 from refgrad.network import Engine, Network
@@ -38,29 +38,38 @@ def _ask(net: Network, x: Array, against: str | Function, model: Any, config: An
         msg = f"against={against!r} is none of {', '.join(map(repr, FRAMEWORKS))}, nor a function x -> (y, J)"
         raise InputError(msg)
     origin = net.graph.provenance
-    model = origin.source if model is None else model
+    if model is None:
+        model, config, weights = origin.files.model, origin.files.config, origin.files.weights
     if model is None:
         msg = f"against={against!r} needs model= (on the command line --reference): the live model, or its file"
         raise InputError(msg)
-    return adapter(against)(Question(model, config, weights, x, net.output_shapes[0], net.dtype, origin))
+    return FRAMEWORKS[against](Question(model, config, weights, x, net.output_shapes[0], net.dtype, origin))
+
+
+def _index(entry: int, *shapes: Shape) -> list[str]:
+    """A flat entry of the joined shapes as one text of indices for each shape."""
+    indices = iter(np.unravel_index(entry, sum(shapes, ())))
+    return [", ".join(str(next(indices)) for _ in shape) for shape in shapes]
 
 
 def _where(net: Network, agreement: Agreement, sample: int) -> str:
-    """The Jacobian's worst entry, or the unit near a kink, by name."""
-    if agreement.kinks.near[sample]:
+    """The unit near a kink, or the entry furthest beyond its bound, of the value or of the Jacobian."""
+    (out,), (features,) = net.output_shapes, net.input_shapes
+    value_out = agreement.value_error[sample] > agreement.value_bound[sample]
+    if agreement.kinks.near[sample] and agreement.agrees[sample]:
         node = net.graph.nodes[agreement.kinks.node[sample]]
         return f"{node.name}[{agreement.kinks.unit[sample]}]"
-    (out,), (features,) = net.output_shapes, net.input_shapes
-    if not out + features:
-        return "J"
-    entry = np.unravel_index(agreement.entry[sample], out + features)
-    rows, columns = (", ".join(map(str, part)) for part in (entry[: len(out)], entry[len(out) :]))
-    return f"dy[{rows}]/dx[{columns}]"
+    if value_out and agreement.jacobian_error[sample] <= agreement.jacobian_bound:
+        return f"y[{_index(agreement.value_entry[sample], out)[0]}]"
+    row, column = _index(agreement.jacobian_entry[sample], out, features)
+    return f"dy[{row}]/dx[{column}]"
 
 
 def _verdicts(net: Network, agreement: Agreement) -> npt.NDArray[np.void]:
     rows = np.zeros(len(agreement.agrees), SAMPLE)
-    rows["verdict"] = np.where(agreement.agrees, np.where(agreement.kinks.near, "near_kink", "ok"), "discrepant")
+    rows["verdict"] = np.select(
+        [~agreement.agrees, agreement.kinks.near], [DISCREPANT.name, NEAR_KINK.name], default=OK.name
+    )
     rows["error"], rows["bound"] = agreement.jacobian_error, agreement.jacobian_bound
     rows["value_error"], rows["value_bound"] = agreement.value_error, agreement.value_bound
     rows["where"] = [_where(net, agreement, sample) for sample in range(len(rows))]
@@ -80,9 +89,10 @@ def audit(
     """Compare a network's values and Jacobians at x with those of a framework, or of any function x -> (y, J).
 
     `model` is the live Keras model or the path of its file (with `config=` or `weights=` as for `load`); where it is
-    not given, the file that `net` was loaded from. A sample is near a kink where a unit is within 8 standard deviations
-    of its own rounding error from it; there the derivative is a choice, so only the value is judged. Elsewhere |ΔJ| may
-    be 1e-13 of max|J| over the set in float64, and 64·2⁻²⁴·√(Σ widths) of it in float32.
+    not given, the file that `net` was loaded from. A sample is near a kink where a unit that moves with the input is
+    within 8 standard deviations of its own rounding error from it; there the slope is a choice, so only the value is
+    judged (near a jump, where the value is one too, that it is finite). Elsewhere |ΔJ| may be 1e-13 of max|J| over the
+    set in float64, and 64·2⁻²⁴·√(Σ widths) of it in float32.
     """
     if not isinstance(net, Network):
         msg = f"audit() takes a Network, not a {type(net).__name__}"

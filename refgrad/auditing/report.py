@@ -12,11 +12,22 @@ import numpy.typing as npt
 from refgrad.outfile import replacing
 from refgrad.paths import StrPath
 
-VERDICTS = {
-    "ok": "value and Jacobian agree to rounding",
-    "near_kink": "a unit is so near a kink that rounding decides its slope; the value agrees",
-    "discrepant": "value or Jacobian differ by more than rounding",
-}
+
+@dataclass(frozen=True)
+class Verdict:
+    """What can be said of a sample: its name, what it means, and whether the audit fails by it."""
+
+    name: str
+    meaning: str
+    fails: bool
+
+
+OK = Verdict("ok", "value and Jacobian agree to rounding", fails=False)
+NEAR_KINK = Verdict(
+    "near_kink", "so near a kink or jump that rounding decides the slope or the value; the rest agrees", fails=False
+)
+DISCREPANT = Verdict("discrepant", "value or Jacobian differ by more than rounding", fails=True)
+VERDICTS = {verdict.name: verdict for verdict in (OK, NEAR_KINK, DISCREPANT)}
 
 SAMPLE = np.dtype(
     [
@@ -29,7 +40,7 @@ SAMPLE = np.dtype(
     ]
 )
 """A row for each sample: largest absolute difference of the Jacobian and its bound, the same of the value, and where:
-the entry that differs most, or the unit near a kink."""
+the entry furthest beyond its bound, y[j] or dy[j]/dx[i], or the unit near a kink."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +66,7 @@ class Report:
     @property
     def passed(self) -> bool:
         """Whether no sample is discrepant, and enough were judged for that to mean something."""
-        return not self.vacuous and self.counts["discrepant"] == 0
+        return not self.vacuous and not any(VERDICTS[name].fails for name, count in self.counts.items() if count)
 
     @property
     def worst(self) -> int | None:
@@ -65,7 +76,7 @@ class Report:
         with np.errstate(divide="ignore", invalid="ignore"):
             ratios = [self.samples[f"{part}error"] / self.samples[f"{part}bound"] for part in ("", "value_")]
         ratio = np.nan_to_num(np.fmax(*ratios), nan=0.0)
-        judged = np.where(self.samples["verdict"] == "near_kink", -1.0, ratio)
+        judged = np.where(self.samples["verdict"] == NEAR_KINK.name, -1.0, ratio)
         return int(judged.argmax())
 
     def summary(self) -> str:
@@ -73,7 +84,11 @@ class Report:
         total = len(self.samples)
         lines = [
             f"{'PASSED' if self.passed else 'FAILED'}: refgrad against {self.against}",
-            *(f"  {count:>7,} of {total:,}  {name}: {VERDICTS[name]}" for name, count in self.counts.items() if count),
+            *(
+                f"  {count:>7,} of {total:,}  {name}: {VERDICTS[name].meaning}"
+                for name, count in self.counts.items()
+                if count
+            ),
         ]
         if self.vacuous:
             lines.append(f"  only {self.judged:.0%} of the samples are finite and away from kinks: too few to tell")

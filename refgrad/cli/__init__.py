@@ -23,8 +23,8 @@ def _say_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    del category, filename, lineno, line
-    sys.stderr.write(f"refgrad: warning: {message}\n") if file is None else file.write(f"{message}\n")
+    del category, filename, lineno, file, line
+    sys.stderr.write(f"refgrad: warning: {message}\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -30,8 +30,12 @@ def _load(arguments: Namespace) -> Network:
     return net if dtype is None else net.astype(dtype)
 
 
-def _say(data: dict[str, Any], text: str, *, as_json: bool) -> None:
-    sys.stdout.write((json.dumps(data, indent=1) if as_json else text) + "\n")
+def _print_json(data: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(data, indent=1) + "\n")
+
+
+def _print(text: str) -> None:
+    sys.stdout.write(text + "\n")
 
 
 def _description(net: Network) -> dict[str, Any]:
@@ -60,7 +64,10 @@ def _shapes(held: dict[str, Array]) -> dict[str, tuple[int, ...]]:
 def inspect(arguments: Namespace) -> int:
     """Show what a model is."""
     net = _load(arguments)
-    _say(_description(net), net.summary(), as_json=arguments.json)
+    if arguments.json:
+        _print_json(_description(net))
+    else:
+        _print(net.summary())
     return 0
 
 
@@ -76,10 +83,11 @@ def convert(arguments: Namespace) -> int:
             msg = "read back, it is not the network that was written"
             raise VerificationError(msg)
     size = Path(arguments.output).stat().st_size
-    done = {"model": arguments.model, "output": arguments.output, "bytes": size, "digest": net.digest, "verified": True}
-    text = f"{arguments.model} → {arguments.output}: {size:,} bytes, verified, digest {net.digest[:16]}…"
-    if arguments.json or not arguments.quiet:
-        _say(done, text, as_json=arguments.json)
+    if arguments.json:
+        done = {"model": arguments.model, "output": arguments.output, "bytes": size}
+        _print_json(done | {"digest": net.digest, "verified": True})
+    elif not arguments.quiet:
+        _print(f"{arguments.model} → {arguments.output}: {size:,} bytes, verified, digest {net.digest[:16]}…")
     return 0
 
 
@@ -91,9 +99,9 @@ def _give(array: Array, name: str, arguments: Namespace) -> int:
     if arguments.output != "-":
         arrays.write(array, name, arguments.output)
         if arguments.json:
-            _say({"output": arguments.output, "shape": array.shape, "dtype": array.dtype.name}, "", as_json=True)
+            _print_json({"output": arguments.output, "shape": array.shape, "dtype": array.dtype.name})
     elif arguments.json:
-        _say({name: _jsonable(array), "shape": array.shape, "dtype": array.dtype.name}, "", as_json=True)
+        _print_json({name: _jsonable(array), "shape": array.shape, "dtype": array.dtype.name})
     else:
         arrays.write(array, name, "-")
     return 0
@@ -143,6 +151,8 @@ def audit(arguments: Namespace) -> int:
     reference = {"model": arguments.reference, "config": arguments.config, "weights": arguments.weights}
     with silenced():
         report = run_audit(net, x, arguments.against, **reference)
-    if arguments.json or not arguments.quiet:
-        _say(report.to_dict() if arguments.json else {}, report.summary(), as_json=arguments.json)
+    if arguments.json:
+        _print_json(report.to_dict())
+    elif not arguments.quiet:
+        _print(report.summary())
     return 0 if report.passed else 1

@@ -16,10 +16,10 @@ import numpy as np
 from refgrad.arrays import Array
 from refgrad.auditing.audit import audit
 from refgrad.cli.silence import silenced
+from refgrad.cli.staircase import staircase
 from refgrad.errors import RefgradError
 from refgrad.loading import load
 from refgrad.network import Network
-from refgrad.pictures import staircase
 
 _PLACES = (-10.0, -5.0, -2.0, 0.0, 0.5, 2.5, 5.0, 7.5, 10.0, 15.0, 20.0)
 _QUESTION = """A Keras Sequential (Dense 1→64 ReLU, 64→32 ReLU, 32→32 ReLU, 32→1) was trained on y = (x − 5)²/25.
@@ -92,7 +92,7 @@ def _plot(net: Network, target: str) -> tuple[str | None, str]:
 def demo(arguments: Namespace) -> int:
     """Print the table, explain it, plot it, and with TensorFlow installed audit it on the spot."""
     data = files("refgrad") / "data"
-    versions = json.loads((data / "question.json").read_text(encoding="utf-8"))
+    versions = json.loads((data / "versions.json").read_text(encoding="utf-8"))
     with as_file(data / "question.keras") as model, as_file(data / "question.npz") as truth:
         net = load(model)
         with np.load(truth) as recorded:

@@ -94,7 +94,9 @@ def build_parser() -> argparse.ArgumentParser:
 
     made = command("audit", commands.audit, "compare value and Jacobian with another framework, sample by sample")
     model(made)
-    made.add_argument("--against", choices=FRAMEWORKS, default="tensorflow", help="who to ask (default: tensorflow)")
+    made.add_argument(
+        "--against", choices=tuple(FRAMEWORKS), default="tensorflow", help="who to ask (default: tensorflow)"
+    )
     made.add_argument("--reference", metavar="MODEL", help="the file the framework loads (default: MODEL)")
     given = made.add_mutually_exclusive_group()
     given.add_argument("--input", metavar="X", help=".npy, .npz or .csv; '-': CSV from standard input")

@@ -16,7 +16,7 @@ from typing import Any
 
 from refgrad.arrays import Array
 from refgrad.graph import Graph
-from refgrad.ops.op import Kinks
+from refgrad.ops.op import KinkPolicy
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +43,7 @@ def values(graph: Graph, inputs: Sequence[Array]) -> list[Array]:
     return found
 
 
-def linearize(graph: Graph, inputs: Sequence[Array], kink: Kinks) -> Linearization:
+def linearize(graph: Graph, inputs: Sequence[Array], kink: KinkPolicy) -> Linearization:
     """Every node's value and tape."""
     given = dict(zip(graph.inputs, inputs, strict=True))
     found: list[Array] = []
@@ -90,5 +90,6 @@ def vjp(point: Linearization, cotangents: Sequence[Array | None]) -> list[Array 
         if index in pending and node.inputs:
             pulled = node.op.vjp(point.tapes[index], pending.pop(index))
             for source, part in zip(node.inputs, pulled, strict=True):
-                add(source, part)
+                if part is not None:
+                    add(source, part)
     return [pending.get(index) for index in graph.inputs]

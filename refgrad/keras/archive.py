@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 import zipfile
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import h5py
 
 from refgrad.arrays import Array
 from refgrad.errors import FormatError, InputError, LimitError, UnsupportedError, naming
+from refgrad.graph import Files
 from refgrad.keras import hdf5
 from refgrad.keras.content import LARGEST_TEXT, kind, parse, read_bytes
 from refgrad.paths import StrPath, as_path
@@ -40,6 +42,7 @@ class RawModel:
     layers: tuple[RawLayer, ...]
     writer: str | None
     container: str
+    files: Files = field(default_factory=Files)
 
 
 @dataclass(frozen=True, eq=False)
@@ -175,8 +178,7 @@ def _pair(config: bytes, stored: _Weights) -> RawModel:
     return RawModel(model, stored.layers, writer, f"JSON + {stored.container}")
 
 
-def read(path: Path, config: StrPath | None = None, weights: StrPath | None = None) -> RawModel:
-    """All of a model, from a file that holds it whole or from a config and weights."""
+def _read(path: Path, config: StrPath | None, weights: StrPath | None) -> RawModel:
     content = read_bytes(path)
     found = kind(content)
     if found == "json":
@@ -189,12 +191,22 @@ def read(path: Path, config: StrPath | None = None, weights: StrPath | None = No
         raise InputError(msg)
     if found == "zip":
         return _whole_zip(content)
+    stored = _weights(content)
     if config is not None:
-        return _pair(_config_text(config), _weights(content))
-    stored_weights = _weights(content)
-    if stored_weights.config is None:
+        return _pair(_config_text(config), stored)
+    if stored.config is None:
         msg = "this file holds weights only; pass the model's JSON as config= (on the command line --config)"
         raise InputError(msg)
-    return RawModel(
-        _model(stored_weights.config), stored_weights.layers, stored_weights.writer, stored_weights.container
-    )
+    return RawModel(_model(stored.config), stored.layers, stored.writer, stored.container)
+
+
+def _absolute(given: StrPath | None) -> str | None:
+    """A path that stays right when the working directory changes; the text of a JSON as it is."""
+    text = None if given is None else os.fspath(given)
+    return text if text is None or text.lstrip().startswith("{") else str(Path(text).resolve())
+
+
+def read(path: Path, config: StrPath | None = None, weights: StrPath | None = None) -> RawModel:
+    """All of a model, from a file that holds it whole or from a config and weights."""
+    raw = _read(path, config, weights)
+    return replace(raw, files=Files(_absolute(path), _absolute(config), _absolute(weights)))

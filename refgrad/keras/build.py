@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from refgrad.activations import ACTIVATIONS
 from refgrad.arrays import Array, Shape
-from refgrad.errors import MismatchError, RefgradWarning, UnsupportedError
+from refgrad.errors import MismatchError, RefgradWarning, UnsupportedError, naming
 from refgrad.graph import SUPPORTED_DTYPES, Graph, Provenance, chain, widest
 from refgrad.keras.archive import RawModel
 from refgrad.keras.dialect import LayerConfig, ModelConfig, translate
 from refgrad.keras.matching import Wanted, assign
-from refgrad.ops import Affine, Elementwise, Op
+from refgrad.ops import Affine, Elementwise
+from refgrad.sequential import Steps, dense, elementwise
 
 Config = Mapping[str, Any]
 Arrays = Mapping[str, Array]
-Steps = list[tuple[str, Op]]
 
 
 @dataclass(frozen=True)
@@ -32,21 +31,12 @@ class Builder:
     steps: Callable[[str, Config, Arrays], Steps]
 
 
-def _activation(name: str, activation: str) -> Steps:
-    if activation == "linear":
-        return []
-    return [(name, Elementwise(activation, ACTIVATIONS[activation].defaults))]
-
-
 def _dense(name: str, config: Config, arrays: Arrays) -> Steps:
-    kernel, bias, units = arrays["kernel"], arrays.get("bias"), config["units"]
+    kernel, units = arrays["kernel"], config["units"]
     if kernel.ndim != 2 or kernel.shape[1] != units:
-        msg = f"layer {name!r} (Dense): kernel has shape {kernel.shape}; units={units} needs (inputs, {units})"
+        msg = f"kernel has shape {kernel.shape}; units={units} needs (inputs, {units})"
         raise MismatchError(msg)
-    if bias is not None and bias.shape != (units,):
-        msg = f"layer {name!r} (Dense): bias has shape {bias.shape}; units={units} needs ({units},)"
-        raise MismatchError(msg)
-    return [(name, Affine(kernel, bias)), *_activation(f"{name}/{config['activation']}", config["activation"])]
+    return dense(name, kernel, arrays.get("bias"), config["activation"])
 
 
 def _relu(name: str, config: Config, arrays: Arrays) -> Steps:
@@ -65,7 +55,7 @@ LAYERS: Mapping[str, Builder] = {
     "InputLayer": _IDENTITY,
     "Dropout": _IDENTITY,
     "Dense": Builder(lambda config: ("kernel", "bias") if config["use_bias"] else ("kernel",), _dense),
-    "Activation": Builder(_none, lambda name, config, _: _activation(name, config["activation"])),
+    "Activation": Builder(_none, lambda name, config, _: elementwise(name, config["activation"])),
     "ReLU": Builder(_none, _relu),
 }
 
@@ -84,10 +74,10 @@ def _features(model: ModelConfig, steps: Steps) -> Shape:
 def _check_numbers(layer: LayerConfig, arrays: Arrays) -> None:
     for role, array in arrays.items():
         if array.dtype.name not in SUPPORTED_DTYPES:
-            msg = f"layer {layer.name!r}: {role} is stored as {array.dtype.name}, not {' or '.join(SUPPORTED_DTYPES)}"
+            msg = f"{role} is stored as {array.dtype.name}, not {' or '.join(SUPPORTED_DTYPES)}"
             raise UnsupportedError(msg)
         if layer.dtype is not None and array.dtype.name != layer.dtype:
-            msg = f"layer {layer.name!r}: {role} is stored as {array.dtype.name}, its config says {layer.dtype}"
+            msg = f"{role} is stored as {array.dtype.name}, its config says {layer.dtype}"
             raise MismatchError(msg)
         if not np.isfinite(array).all():
             warnings.warn(f"layer {layer.name!r}: {role} holds NaN or infinity", RefgradWarning, stacklevel=2)
@@ -103,18 +93,27 @@ def _dtype(model: ModelConfig, steps: Steps) -> np.dtype[Any]:
     return dtype
 
 
-def build(raw: RawModel, source: Path) -> Graph:
+def _apart(file: str | None) -> AbstractContextManager[None]:
+    """Name the file that a refusal is about where it is not the one that was opened; a text has no name."""
+    if file is None:
+        return nullcontext()
+    return naming("the config given as text" if file.lstrip().startswith("{") else file)
+
+
+def build(raw: RawModel) -> Graph:
     """The graph of a raw model."""
-    model = translate(raw)
+    with _apart(raw.files.config):
+        model = translate(raw)
     wanted = [
         Wanted(layer.name, layer.class_name, LAYERS[layer.class_name].roles(layer.config)) for layer in model.layers
     ]
-    arrays = assign(wanted, raw)
     steps: Steps = []
-    for layer in model.layers:
-        _check_numbers(layer, arrays[layer.name])
-        steps += LAYERS[layer.class_name].steps(layer.name, layer.config, arrays[layer.name])
-    dtype = _dtype(model, steps)
-    provenance = Provenance(model.generation, raw.writer, raw.container, str(source))
+    with _apart(raw.files.weights):
+        arrays = assign(wanted, raw)
+        for layer in model.layers:
+            with naming(f"layer {layer.name!r} ({layer.class_name})"):
+                _check_numbers(layer, arrays[layer.name])
+                steps += LAYERS[layer.class_name].steps(layer.name, layer.config, arrays[layer.name])
+    provenance = Provenance(model.generation, raw.writer, raw.container, raw.files)
     inputs = [layer.name for layer in model.layers if layer.class_name == "InputLayer"]
-    return chain(_features(model, steps), steps, dtype, provenance, *inputs[:1])
+    return chain(_features(model, steps), steps, _dtype(model, steps), provenance, *inputs[:1])

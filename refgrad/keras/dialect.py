@@ -141,7 +141,7 @@ KEYS: Mapping[str, Keys] = {
     "Dropout": Keys(inert=frozenset({"rate", "seed", "noise_shape"})),
 }
 
-_SEQUENTIAL = Keys(inert=frozenset({"layers", "build_input_shape"}))
+_SEQUENTIAL = Keys(inert=frozenset({"layers", "build_input_shape"}))  # read by `translate`
 _LAYER_KEYS = {"class_name", "config", "module", "registered_name", "build_config", "name", "shared_object_id"}
 
 
@@ -248,7 +248,8 @@ def translate(raw: RawModel) -> ModelConfig:
         raise FormatError(msg)
     with naming("the Sequential"):
         _canonical(_SEQUENTIAL, config)
-    layers = tuple(_layer(entry, _generation(raw)) for entry in config["layers"])
+    generation = _generation(raw)
+    layers = tuple(_layer(entry, generation) for entry in config["layers"])
     names = [layer.name for layer in layers]
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         msg = f"two layers are named {repeated[0]!r}"
@@ -256,4 +257,4 @@ def translate(raw: RawModel) -> ModelConfig:
     stated = [layer.input_shape for layer in layers[:1] if layer.input_shape is not None]
     if not stated and config.get("build_input_shape") is not None:
         stated = [_shape(config["build_input_shape"])]
-    return ModelConfig(layers, stated[0] if stated else None, _generation(raw))
+    return ModelConfig(layers, stated[0] if stated else None, generation)

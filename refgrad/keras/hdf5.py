@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import h5py
@@ -20,10 +19,10 @@ from refgrad.errors import FormatError, LimitError, UnsupportedError
 
 
 @contextmanager
-def opened(source: bytes | Path) -> Iterator[h5py.File]:
+def opened(content: bytes) -> Iterator[h5py.File]:
     """The file, read-only; h5py's own complaints come out as one `FormatError`."""
     try:
-        with h5py.File(io.BytesIO(source) if isinstance(source, bytes) else source, "r") as file:
+        with h5py.File(io.BytesIO(content), "r") as file:
             yield file
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
         msg = f"the HDF5 data is damaged or cut off ({error})"

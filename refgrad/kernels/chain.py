@@ -61,7 +61,7 @@ def _where(condition: Any, then: Any, otherwise: Any) -> Any:
 
 _relu, _relu_slope = _jit(ACTIVATIONS["relu"].f), _jit(ACTIVATIONS["relu"].df)
 _sigmoid, _sigmoid_slope = _jit(ACTIVATIONS["sigmoid"].f), _jit(ACTIVATIONS["sigmoid"].df)
-_tanh_slope = _jit(ACTIVATIONS["tanh"].df)
+_tanh, _tanh_slope = _jit(ACTIVATIONS["tanh"].f), _jit(ACTIVATIONS["tanh"].df)
 _RELU, _SIGMOID, _TANH = CODES["relu"], CODES["sigmoid"], CODES["tanh"]
 
 
@@ -76,7 +76,7 @@ def _activate(code: Any, p: Any, z: Any) -> None:
             z[j] = _sigmoid(z[j])
     elif code == _TANH:
         for j in range(len(z)):
-            z[j] = np.tanh(z[j])
+            z[j] = _tanh(z[j])
 
 
 @_jit
@@ -97,7 +97,7 @@ def _slopes(code: Any, p: Any, z: Any, slope: Any) -> None:
 
 @_jit
 def _nonzero(values: Any, active: Any) -> Any:
-    """List the places that are not zero (NaN is not); returns how many."""
+    """List the places that are not zero, NaN among them; returns how many. `active` has room for one place too many."""
     count = 0
     for k in range(len(values)):
         active[count] = k
@@ -138,14 +138,14 @@ def _matrix(flat: Any, program: Any, layer: Any, transposed: Any) -> Any:
 @_inline
 def _evaluate(program: Any, x: Any, buffers: Any, active: Any, slopes: Any) -> Any:
     """The outputs of one sample, a view of `buffers`; f′ of every unit goes to `slopes`, if that is not empty."""
-    _, codes, parameters, kernels, _, biases, _, units = program
+    _, codes, parameters, weights, _, biases, _, units = program
     a = x
     for layer in range(len(codes)):
         bias = biases[units[layer] : units[layer + 1]]
         z = buffers[layer % 2, : len(bias)]
         z[:] = bias
         count = _nonzero(a, active)
-        _add_product(a.reshape(1, len(a)), active, count, _matrix(kernels, program, layer, False), z.reshape(1, len(z)))
+        _add_product(a.reshape(1, len(a)), active, count, _matrix(weights, program, layer, False), z.reshape(1, len(z)))
         if len(slopes) > 0:
             _slopes(codes[layer], parameters[layer], z, slopes[units[layer] : units[layer + 1]])
         _activate(codes[layer], parameters[layer], z)
@@ -160,9 +160,9 @@ def _multiply_out(program: Any, forward: Any, slopes: Any, active: Any, here: An
     Forward it is Jᵀ (n_in, n_out), one row an input: W_1, then · f′ and · W_l in turn. Backward it is J (n_out, n_in),
     one row an output: f′ · W_Lᵀ, then · f′ and · W_lᵀ in turn.
     """
-    _, codes, _, kernels, transposes, _, _, units = program
+    _, codes, _, weights, transposes, _, _, units = program
     last = len(codes) - 1
-    flat = kernels if forward else transposes
+    flat = weights if forward else transposes
     first = _matrix(flat, program, 0 if forward else last, not forward)
     rows = len(first)
     product = here[: first.size].reshape(first.shape)

@@ -46,8 +46,8 @@ def _layers(graph: Graph) -> list[_Layer] | NotLowered:
     return layers or NotLowered("there is no Dense layer in it")
 
 
-def _flat(arrays: list[Array], graph: Graph) -> Array:
-    flat: Array = np.concatenate([array.ravel() for array in arrays]).astype(graph.dtype)
+def _flat(arrays: list[Array]) -> Array:
+    flat: Array = np.concatenate([array.ravel() for array in arrays])
     flat.setflags(write=False)
     return flat
 
@@ -65,7 +65,7 @@ def lower(graph: Graph) -> Program | NotLowered:
     layers = _layers(graph)
     if isinstance(layers, NotLowered):
         return layers
-    kernels = [layer.affine.kernel.astype(graph.dtype) for layer in layers]
+    kernels = [layer.affine.kernel for layer in layers]
     biases = [
         np.zeros(kernel.shape[1], graph.dtype) if layer.affine.bias is None else layer.affine.bias
         for layer, kernel in zip(layers, kernels, strict=True)
@@ -81,9 +81,9 @@ def lower(graph: Graph) -> Program | NotLowered:
         widths=np.array([kernels[0].shape[0], *(kernel.shape[1] for kernel in kernels)], np.int64),
         codes=np.array(codes, np.int64),
         parameters=parameters,
-        kernels=_flat(kernels, graph),
-        transposes=_flat([kernel.T for kernel in kernels], graph),
-        biases=_flat(biases, graph),
+        weights=_flat(kernels),
+        transposes=_flat([kernel.T for kernel in kernels]),
+        biases=_flat(biases),
         matrices=_starts([kernel.size for kernel in kernels]),
         units=_starts([bias.size for bias in biases]),
     )

@@ -19,7 +19,7 @@ class Program:
     """Layers z = a W + b, a ← f(z), one after the other.
 
     Layer l maps `widths[l]` to `widths[l + 1]` features and applies activation `codes[l]` (one of `lower.CODES`) with
-    the parameters `parameters[l]`. `kernels` holds every W row by row, one layer after the other, and `transposes`
+    the parameters `parameters[l]`. `weights` holds every W row by row, one layer after the other, and `transposes`
     every Wᵀ, so that both directions walk along rows; `biases` holds every b, zeros where a layer has none. Layer l's
     matrix is at `matrices[l]` to `matrices[l + 1]` of either, its bias at `units[l]` to `units[l + 1]`.
     """
@@ -27,7 +27,7 @@ class Program:
     widths: Index
     codes: Index
     parameters: Array
-    kernels: Array
+    weights: Array
     transposes: Array
     biases: Array
     matrices: Index

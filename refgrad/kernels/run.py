@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib import import_module
 from importlib.util import find_spec
-from typing import Any
+from types import ModuleType
 
 import numpy as np
 
@@ -15,20 +14,27 @@ from refgrad.kernels.program import Program
 
 
 @cache
-def chain() -> Any:
-    """The compiled module, or in words why there is none."""
-    if find_spec("numba") is None:
+def _compiled() -> ModuleType:
+    from refgrad.kernels import chain
+
+    return chain
+
+
+@cache
+def unavailable() -> str | None:
+    """Why kernels cannot run, or None if they can; finding out imports Numba."""
+    if not installed():
         return "numba is not installed: pip install 'refgrad[jit]'"
     try:
-        return import_module("refgrad.kernels.chain")
+        _compiled()
     except ImportError as error:  # an installed Numba may refuse the installed NumPy or Python
         return f"numba cannot be imported: {error}"
+    return None
 
 
-def unavailable() -> str | None:
-    """Why kernels cannot run, or None if they can."""
-    found = chain()
-    return found if isinstance(found, str) else None
+def installed() -> bool:
+    """Whether there is a Numba; it is not imported to find out."""
+    return find_spec("numba") is not None
 
 
 def _plain(x: Array) -> Array:
@@ -39,7 +45,7 @@ def _plain(x: Array) -> Array:
 def value(program: Program, x: Array) -> Array:
     """Outputs (batch, n_out) at x (batch, n_in)."""
     y = np.empty((len(x), program.widths[-1]), x.dtype)
-    chain().value(program.arguments, _plain(x), y)
+    _compiled().value(program.arguments, _plain(x), y)
     return y
 
 
@@ -47,5 +53,5 @@ def value_and_jacobian(program: Program, x: Array, direction: Direction) -> tupl
     """Outputs (batch, n_out) and Jacobians (batch, n_out, n_in) at x (batch, n_in)."""
     n_in, n_out = program.widths[0], program.widths[-1]
     y, jacobian = np.empty((len(x), n_out), x.dtype), np.empty((len(x), n_out, n_in), x.dtype)
-    chain().value_and_jacobian(program.arguments, _plain(x), direction == "forward", y, jacobian)
+    _compiled().value_and_jacobian(program.arguments, _plain(x), direction == "forward", y, jacobian)
     return y, jacobian

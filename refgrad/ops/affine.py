@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
 
 from refgrad.arrays import Array, Shape, frozen
-from refgrad.ops.op import Kinks, Op
+from refgrad.errors import MismatchError
+from refgrad.ops.op import KinkPolicy, Op
 
 
 def _times(rows: Array, matrix: Array) -> Array:
@@ -34,7 +36,13 @@ class Affine(Op):
     bias: Array | None = None
 
     def __post_init__(self) -> None:
-        """Freeze the arrays."""
+        """Freeze the arrays, if they fit each other."""
+        if self.kernel.ndim != 2:
+            msg = f"kernel has shape {self.kernel.shape}; (inputs, units) is needed"
+            raise MismatchError(msg)
+        if self.bias is not None and self.bias.shape != self.kernel.shape[1:]:
+            msg = f"bias has shape {self.bias.shape}; the kernel {self.kernel.shape} needs {self.kernel.shape[1:]}"
+            raise MismatchError(msg)
         object.__setattr__(self, "kernel", frozen(self.kernel))
         if self.bias is not None:
             object.__setattr__(self, "bias", frozen(self.bias))
@@ -56,7 +64,7 @@ class Affine(Op):
             product += self.bias
         return product
 
-    def linearize(self, *inputs: Array, kink: Kinks) -> tuple[Array, None]:
+    def linearize(self, *inputs: Array, kink: KinkPolicy) -> tuple[Array, None]:
         """The value; the derivative is known already."""
         del kink
         return self.forward(*inputs), None
@@ -87,9 +95,10 @@ class Affine(Op):
         total: Array = _times(per_term, np.square(self.kernel.astype(np.float64)))
         return total + u**2 * (np.square(output) + np.square(bias))
 
-    def cost(self, k: int) -> int:
-        """k · n_in · n_out."""
-        return k * self.kernel.size
+    def cost(self, k: int, *shapes: Shape) -> int:
+        """k · n_in · n_out for each position of the leading axes."""
+        (given,) = shapes
+        return k * math.prod(given[:-1]) * self.kernel.size
 
     def config(self) -> dict[str, Any]:
         """Nothing but the arrays."""

@@ -11,7 +11,7 @@ import numpy as np
 from refgrad.activations import ACTIVATIONS, Activation, Kink
 from refgrad.arrays import Array, Shape
 from refgrad.errors import UnsupportedError
-from refgrad.ops.op import Kinks, Op
+from refgrad.ops.op import KinkPolicy, Op
 
 _SLOPE_AT_KINK = {
     "left": lambda kink: kink.left,
@@ -81,7 +81,7 @@ class Elementwise(Op):
         value: Array = self.row.f(z, *self._in(z.dtype))
         return value
 
-    def linearize(self, *inputs: Array, kink: Kinks) -> tuple[Array, Array]:
+    def linearize(self, *inputs: Array, kink: KinkPolicy) -> tuple[Array, Array]:
         """f(z) and f′(z)."""
         (z,) = inputs
         slope: Array = self.row.df(z, *self._in(z.dtype))
@@ -107,9 +107,9 @@ class Elementwise(Op):
         scaled: Array = np.square(slope) * variance_of_z
         return scaled
 
-    def cost(self, k: int) -> int:
+    def cost(self, k: int, *shapes: Shape) -> int:
         """Counted as nothing: it is one multiplication where a product is n."""
-        del k
+        del k, shapes
         return 0
 
     def config(self) -> dict[str, Any]:

@@ -14,7 +14,9 @@ import numpy as np
 
 from refgrad.arrays import Array, Shape
 
-Kinks = Literal["keras", "left", "right", "mean"]
+KinkPolicy = Literal["keras", "left", "right", "mean"]
+"""Which slope a unit has on a kink. An op knows nothing of generations of Keras: where they differ, `build` chooses
+another row of the activation table."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +40,7 @@ class Op(ABC):
         """Value of the output, `(batch, *shape)`."""
 
     @abstractmethod
-    def linearize(self, *inputs: Array, kink: Kinks) -> tuple[Array, Any]:
+    def linearize(self, *inputs: Array, kink: KinkPolicy) -> tuple[Array, Any]:
         """Value of the output, and the tape: all that `jvp` and `vjp` need to know of the point."""
 
     @abstractmethod
@@ -46,16 +48,16 @@ class Op(ABC):
         """Jacobian–vector product: tangents of the inputs (None is zero; never all are) to that of the output."""
 
     @abstractmethod
-    def vjp(self, tape: Any, cotangent: Array) -> tuple[Array, ...]:
-        """Vector–Jacobian product: cotangent of the output to the cotangents of the inputs."""
+    def vjp(self, tape: Any, cotangent: Array) -> tuple[Array | None, ...]:
+        """Vector–Jacobian product: cotangent of the output to the cotangents of the inputs (None is zero)."""
 
     @abstractmethod
     def variance(self, u: float, inputs: tuple[Array, ...], output: Array, variances: tuple[Array, ...]) -> Array:
         """Variance of the output's rounding error in arithmetic of unit roundoff `u`, given that of the inputs."""
 
     @abstractmethod
-    def cost(self, k: int) -> int:
-        """Multiply–adds per sample of pushing k tangents, or pulling k cotangents, through."""
+    def cost(self, k: int, *shapes: Shape) -> int:
+        """Multiply–adds per sample of pushing k tangents, or pulling k cotangents, through, for inputs of `shapes`."""
 
     @abstractmethod
     def config(self) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from refgrad.arrays import Array, Shape
-from refgrad.ops.op import Kinks, Op
+from refgrad.ops.op import KinkPolicy, Op
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,7 +35,7 @@ class Source(Op):
         """The given value itself."""
         return inputs[0]
 
-    def linearize(self, *inputs: Array, kink: Kinks) -> tuple[Array, None]:
+    def linearize(self, *inputs: Array, kink: KinkPolicy) -> tuple[Array, None]:
         """The given value itself."""
         del kink
         return inputs[0], None
@@ -53,9 +53,9 @@ class Source(Op):
         """σ² of the input, which is 0: inputs are exact."""
         return variances[0]
 
-    def cost(self, k: int) -> int:
+    def cost(self, k: int, *shapes: Shape) -> int:
         """Nothing."""
-        del k
+        del k, shapes
         return 0
 
     def config(self) -> dict[str, Any]:

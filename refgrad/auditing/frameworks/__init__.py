@@ -3,17 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from importlib import import_module
 
+from refgrad.auditing.frameworks import tensorflow
 from refgrad.auditing.frameworks.reference import Question, Reference
 
-_HOMES: Mapping[str, str] = {"tensorflow": "refgrad.auditing.frameworks.tensorflow"}
-
-FRAMEWORKS = tuple(_HOMES)
-"""The frameworks that can be asked, by name."""
-
-
-def adapter(name: str) -> Callable[[Question], Reference]:
-    """The function that asks a framework; imported only now, so that only the one that is asked has to be installed."""
-    ask: Callable[[Question], Reference] = import_module(_HOMES[name]).ask
-    return ask
+FRAMEWORKS: Mapping[str, Callable[[Question], Reference]] = {"tensorflow": tensorflow.ask}
+"""The functions that ask a framework, by its name; each imports its framework only when it is called."""

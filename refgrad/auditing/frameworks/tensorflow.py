@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +14,24 @@ from refgrad.auditing.frameworks.reference import Question, Reference
 from refgrad.errors import InputError, MissingExtraError, UnsupportedError
 
 
-def _module(name: str) -> Any:
-    try:
-        return import_module(name)
-    except ImportError as error:
-        msg = f"comparing with TensorFlow needs {name}, which cannot be imported ({error}): pip install 'refgrad[tf]'"
-        raise MissingExtraError(msg) from None
-
-
-def _keras(generation: int) -> Any:
-    """The Keras of a generation, on TensorFlow: tf_keras reads Keras ≤ 2 files as they were meant."""
+def _frameworks(generation: int) -> tuple[Any, Any]:
+    """TensorFlow, and the Keras of a generation on it: tf_keras reads Keras ≤ 2 files as they were meant."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    _module("tensorflow")
-    if generation < 3:
-        return _module("tf_keras")
     os.environ.setdefault("KERAS_BACKEND", "tensorflow")
-    keras = _module("keras")
-    if keras.backend.backend() != "tensorflow":
-        msg = (
-            f"keras runs on {keras.backend.backend()} in this process; set KERAS_BACKEND=tensorflow before importing it"
-        )
+    try:
+        import tensorflow as tf
+
+        if generation < 3:
+            import tf_keras as keras
+        else:
+            import keras
+    except ImportError as error:
+        msg = f"comparing with TensorFlow needs it and its Keras: pip install 'refgrad[tf]' ({error})"
+        raise MissingExtraError(msg) from None
+    if generation >= 3 and keras.backend.backend() != "tensorflow":
+        msg = f"keras runs on {keras.backend.backend()} here; set KERAS_BACKEND=tensorflow before importing it"
         raise InputError(msg)
-    return keras
+    return tf, keras
 
 
 def _load(keras: Any, question: Question) -> Any:
@@ -91,8 +86,7 @@ def ask(question: Question) -> Reference:
     model = question.model
     live = hasattr(model, "get_config")
     generation = (2 if type(model).__module__.startswith("tf_keras") else 3) if live else question.provenance.keras
-    keras = _keras(generation)
-    tf = _module("tensorflow")
+    tf, keras = _frameworks(generation)
     model = model if live else _load(keras, question)
     if not getattr(model, "inputs", None):
         model.build((None, *question.x.shape[1:]))  # saved or made without its input's shape

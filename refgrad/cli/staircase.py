@@ -1,8 +1,7 @@
-"""Pictures of networks, with matplotlib."""
+"""The demo's picture: a network's derivative beside the slope of the curve it was trained on, with matplotlib."""
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +15,11 @@ from refgrad.outfile import replacing
 def _figure() -> Any:
     """matplotlib's Figure, used without pyplot: no window system is needed and no global state is left behind."""
     try:
-        return import_module("matplotlib.figure").Figure
+        from matplotlib.figure import Figure
     except ImportError:
-        msg = "pictures need matplotlib, which is not installed: pip install 'refgrad[plot]'"
+        msg = "the picture needs matplotlib, which is not installed: pip install 'refgrad[plot]'"
         raise MissingExtraError(msg) from None
+    return Figure
 
 
 def staircase(net: Network, path: Path) -> Path:
