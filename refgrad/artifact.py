@@ -31,7 +31,7 @@ from refgrad.inputs import as_batch
 from refgrad.network import Network
 from refgrad.ops import OPS
 from refgrad.outfile import replacing
-from refgrad.paths import StrPath
+from refgrad.paths import StrPath, as_path
 
 VERSION = 1
 HEADER = "refgrad.json"
@@ -97,6 +97,9 @@ def save(net: Network, path: StrPath, golden: int | npt.ArrayLike | None = None)
     """
     if not isinstance(net, Network):
         msg = f"save() takes a Network, not a {type(net).__name__}"
+        raise InputError(msg)
+    if as_path(path, "the output").suffix != ".npz":
+        msg = f"{path}: refgrad's files end in .npz"
         raise InputError(msg)
     x = _golden(net, golden)
     if not len(x):

@@ -216,7 +216,7 @@ class Network:
         """What `engine="auto"` runs, and why where it is not Numba; Numba is not imported to find out."""
         if obstacle := self._obstacle():
             return f"numpy ({obstacle})"
-        return "numba" if run.installed() else "numpy (numba is not installed: pip install 'refgrad[jit]')"
+        return "numba" if run.installed() else f"numpy ({run.NOT_INSTALLED})"
 
     @cached_property
     def _program(self) -> Program | NotLowered:

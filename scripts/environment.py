@@ -33,6 +33,8 @@ def ready(extras: str) -> Path:
     """The environment's Python, with refgrad and the given extras installed; fast where nothing has changed."""
     if sys.version_info < (3, 11):  # noqa: UP036 - an older Python is just who should be told
         sys.exit(f"refgrad needs Python 3.11 or newer; this is {sys.version.split()[0]} at {sys.executable}")
+    if VENV.exists() and not VENV.is_dir():
+        sys.exit(f"{VENV} is in the way: it is no folder; remove it")
     if not _works():
         _run(f"making {VENV}", sys.executable, "-m", "venv", "--clear", str(VENV))
     probe = [str(PYTHON), "-c", f"from importlib.util import find_spec as f; assert all(map(f, {PACKAGES!r}))"]

@@ -339,4 +339,4 @@ except refgrad.MissingExtraError as error:
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, cwd=root, env=os.environ, check=False
     )
-    assert "pip install 'refgrad[tf]'" in done.stdout, done.stderr
+    assert "refgrad's extra 'tf'" in done.stdout, done.stderr

@@ -92,6 +92,7 @@ def test_csv_through_pipes(cli):
     net = refgrad.load(QUESTION)
     np.testing.assert_array_equal(np.float32(out.split()), net.gradient([0.5, 1])[:, 0])
     assert cli("jacobian", QUESTION, stdin="x\n0.5\n1\n")[1] == out, "a header is skipped"
+    assert cli("jacobian", QUESTION, stdin="\ufeff0.5\n1\n")[1] == out, "so is the mark that Excel starts with"
     found = json.loads(cli("predict", QUESTION, "--json", stdin="0.5\n1\n")[1])
     np.testing.assert_array_equal(np.float32(found["y"]), net([0.5, 1]))
     assert (found["shape"], found["dtype"]) == ([2, 1], "float32")
@@ -146,6 +147,10 @@ def bad_table(tmp_path):
     (tmp_path / "words.csv").write_text("a,b\nc,d\n")
     (tmp_path / "ragged.csv").write_text("1,2,3\n4,5\n")
     (tmp_path / "empty.csv").write_text("")
+    (tmp_path / "first.csv").write_text("1,2,\n4,5,6\n7,8,9\n")
+    (tmp_path / "typo.csv").write_text("0,1O,3\n4,5,6\n")
+    (tmp_path / "spaces.csv").write_text("x,y,z\n\n1 2 3\n")
+    (tmp_path / "underscore.csv").write_text("1,2,3\n1_0,2,3\n")
     (tmp_path / "wide.csv").write_text("1,2,3,4\n")
     (tmp_path / "bad.npy").write_text("no")
     np.save(tmp_path / "object.npy", np.array([{}], object))
@@ -158,9 +163,13 @@ BAD = [
     ("inspect .", 2, "this is a directory"),
     ("inspect words.csv", 2, "no kind of file that holds a Keras model"),
     ("predict MIXED --input nowhere.npy", 2, "nowhere.npy: there is no such file"),
-    ("predict MIXED --input words.csv", 2, "words.csv: "),
-    ("predict MIXED --input ragged.csv", 2, "ragged.csv: not a table of numbers"),
+    ("predict MIXED --input words.csv", 2, "words.csv: line 2: c,d is not numbers separated by commas"),
+    ("predict MIXED --input ragged.csv", 2, "ragged.csv: line 2: 4,5 is not 3 numbers separated by commas"),
     ("predict MIXED --input empty.csv", 2, "empty.csv: there are no rows of numbers"),
+    ("predict MIXED --input first.csv", 2, "first.csv: line 1: 1,2, is not numbers separated by commas"),
+    ("predict MIXED --input typo.csv", 2, "typo.csv: line 1: 0,1O,3 is not numbers"),
+    ("predict MIXED --input spaces.csv", 2, "spaces.csv: line 3: 1 2 3 is not numbers"),
+    ("predict MIXED --input underscore.csv", 2, "underscore.csv: line 2: 1_0,2,3 is not 3 numbers"),
     ("predict MIXED --input wide.csv", 2, "expected (batch, 3)"),
     ("predict MIXED --input bad.npy", 2, "bad.npy: cannot be read as .npy"),
     ("predict MIXED --input object.npy", 2, "object.npy: cannot be read as .npy"),
@@ -170,7 +179,7 @@ BAD = [
     ("predict MIXED --input two.npz", 2, "name the inputs 'x'"),
     ("predict MIXED --input x.npy --output y.txt", 2, "the ending '.txt' says no format"),
     ("predict MIXED --input x.npy --output no/such/y.npy", 2, "cannot be written"),
-    ("convert MIXED -o out.h5", 2, "models are converted to .npz"),
+    ("convert MIXED -o out.h5", 2, "out.h5: refgrad's files end in .npz"),
     ("convert MIXED -o out.npz --golden 0", 2, "at least one is needed"),
     ("audit MIXED --samples 0", 2, "at least 1 sample"),
     ("audit MIXED --seed -1", 2, "a seed from 0"),
@@ -247,7 +256,7 @@ def test_demo_prints_the_answer_and_draws_it(cli, tmp_path, monkeypatch):
     assert (status, err) == (0, "")
     assert target.read_bytes().startswith(b"\x89PNG")
     assert str(target) in out
-    for part in ("0.5000", "-0.3600", "µs a call", "staircase", "pip install 'refgrad[tf]'"):
+    for part in ("0.5000", "-0.3600", "µs a call", "staircase", "pip install tensorflow tf_keras"):
         assert part in out
     found = json.loads(cli("demo", "--plot", target, "--json")[1])
     assert all(abs(row["difference"]) <= 1e-6 for row in found["rows"])

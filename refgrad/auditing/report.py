@@ -43,7 +43,7 @@ SAMPLE = np.dtype(
 the entry furthest beyond its bound, y[j] or dy[j]/dx[i], or the unit near a kink."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Report:
     """The outcome of an audit.
 
@@ -57,6 +57,12 @@ class Report:
     scale: float
     judged: float
     vacuous: bool
+
+    def __repr__(self) -> str:
+        return f"<refgrad.Report {'passed' if self.passed else 'failed'}: {self.counts}>"
+
+    def __str__(self) -> str:
+        return self.summary()
 
     @property
     def counts(self) -> dict[str, int]:

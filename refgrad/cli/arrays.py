@@ -19,21 +19,43 @@ from refgrad.outfile import replacing
 _CHUNK = 4096
 
 
-def _from_csv(lines: Iterable[str] | None) -> Array:
-    """Rows of numbers; a first line that is no numbers is a header."""
-    rows = [line for line in (line.strip() for line in lines or ()) if line]
+def _number(cell: str) -> float | None:
     try:
-        [float(cell) for cell in rows[0].split(",")] if rows else []
+        return None if "_" in cell else float(cell)
     except ValueError:
-        rows = rows[1:]
+        return None
+
+
+def _from_csv(lines: Iterable[str]) -> Array:
+    """Rows of numbers separated by commas; a first line without a single number is a header."""
+    rows: list[list[float]] = []
+    header_may_come = True
+    for place, line in enumerate(lines, 1):
+        text = line.strip().removeprefix("\ufeff")
+        if not text:
+            continue
+        cells = [_number(cell) for cell in text.split(",")]
+        row = [cell for cell in cells if cell is not None]
+        if len(row) == len(cells) == len(rows[0] if rows else row):
+            rows.append(row)
+        elif row or not header_may_come:
+            wanted = f"{len(rows[0])} numbers" if rows else "numbers"
+            msg = f"line {place}: {text:.60} is not {wanted} separated by commas"
+            raise FormatError(msg)
+        header_may_come = False
     if not rows:
         msg = "there are no rows of numbers in it"
         raise FormatError(msg)
-    try:
-        return np.loadtxt(rows, delimiter=",", ndmin=2, comments=None)
-    except ValueError as error:
-        msg = f"not a table of numbers ({error})"
-        raise FormatError(msg) from None
+    return np.array(rows)
+
+
+def _from_stdin() -> Array:
+    if sys.stdin is None:
+        msg = "it is closed"
+        raise FormatError(msg)
+    if sys.stdin.isatty():
+        sys.stderr.write("reading rows of numbers separated by commas; Ctrl-D ends them\n")
+    return _from_csv(sys.stdin)
 
 
 def _from_file(path: Path) -> Array:
@@ -68,7 +90,7 @@ def _from_file(path: Path) -> Array:
 def read(source: str, features: Shape) -> Array:
     """Inputs from a file, or as CSV from standard input for '-'; rows of CSV take the features' shape."""
     with naming("standard input" if source == "-" else source):
-        array = _from_csv(sys.stdin) if source == "-" else _from_file(Path(source))
+        array = _from_stdin() if source == "-" else _from_file(Path(source))
     from_text = source == "-" or not source.endswith((".npy", ".npz"))
     if from_text and len(features) > 1 and array.shape[1] == np.prod(features):
         return array.reshape(-1, *features)

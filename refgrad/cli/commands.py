@@ -74,9 +74,6 @@ def inspect(arguments: Namespace) -> int:
 def convert(arguments: Namespace) -> int:
     """Write the artifact and load it back, which verifies it."""
     net = _load(arguments)
-    if Path(arguments.output).suffix != ".npz":
-        msg = f"{arguments.output}: models are converted to .npz"
-        raise InputError(msg)
     artifact.save(net, arguments.output, arguments.golden)
     with naming(arguments.output):
         if artifact.load(Path(arguments.output)).digest != net.digest:

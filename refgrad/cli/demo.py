@@ -109,7 +109,7 @@ def demo(arguments: Namespace) -> int:
         audited = (
             report.summary()
             if report is not None
-            else "TensorFlow is not installed here; with it (pip install 'refgrad[tf]') this demo audits itself live."
+            else "TensorFlow is not installed here; after pip install tensorflow tf_keras this demo audits itself live."
         )
         text = (_QUESTION, _table(rows, versions), f"engine: {net.engine}", _STAIRCASE, remark, audited)
         sys.stdout.write("\n".join(text) + "\n")

@@ -59,13 +59,14 @@ def build_parser() -> argparse.ArgumentParser:
             "--input",
             default="-",
             metavar="X",
-            help=".npy, .npz or .csv, one sample a row; '-': CSV from standard input",
+            help=".npy, .npz or .csv, one sample a row; '-', the default, is CSV from standard input; a line of names may come first",
         )
         made.add_argument(
+            "-o",
             "--output",
             default="-",
             metavar="OUT",
-            help=f"where {result} goes: .npy, .npz or .csv; '-': CSV to standard output",
+            help=f"where {result} goes: .npy, .npz or .csv; '-', the default: CSV to standard output",
         )
         made.add_argument("--engine", choices=get_args(Engine), default="auto", help="what computes (default: auto)")
 

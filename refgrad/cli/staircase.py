@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.errors import MissingExtraError
+from refgrad.errors import InputError, MissingExtraError
 from refgrad.network import Network
 from refgrad.outfile import replacing
 
@@ -17,7 +17,7 @@ def _figure() -> Any:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        msg = "the picture needs matplotlib, which is not installed: pip install 'refgrad[plot]'"
+        msg = "the picture needs matplotlib, which is not installed: pip install matplotlib, or refgrad's extra 'plot'"
         raise MissingExtraError(msg) from None
     return Figure
 
@@ -40,6 +40,12 @@ def staircase(net: Network, path: Path) -> Path:
         axes.grid(alpha=0.3)
         axes.legend()
     below.set_xlabel("x")
+    kind = path.suffix.removeprefix(".")
+    if kind not in figure.canvas.get_supported_filetypes():
+        msg = (
+            f"{path}: matplotlib cannot draw {path.suffix or 'a file without an ending'}; it can draw .png, .pdf, .svg"
+        )
+        raise InputError(msg)
     with replacing(path) as file:
-        figure.savefig(file, format="png", dpi=120)
+        figure.savefig(file, format=kind, dpi=120)
     return path

@@ -57,7 +57,8 @@ def _legacy_layers(root: h5py.Group, budget: int) -> Iterator[RawLayer]:
     """Keras 1–2 layout: the order is that of `layer_names`, and within a layer that of `weight_names`."""
     names = hdf5.texts(root, "layer_names")
     if names is None:
-        msg = "the HDF5 file has neither 'layer_names' nor a 'layers' group: it holds no Keras weights"
+        held = ", ".join(map(repr, sorted(root)[:4])) or "nothing"
+        msg = f"the HDF5 file has neither 'layer_names' nor a 'layers' group but {held}: no layout that can be read yet"
         raise FormatError(msg)
     for name in names:
         group = hdf5.child(root, name)

@@ -88,7 +88,7 @@ def _dtype(model: ModelConfig, steps: Steps) -> np.dtype[Any]:
     declared = {layer.dtype for layer in model.layers if layer.dtype is not None}
     dtype = widest([*(array.dtype for _, op in steps for array in op.arrays().values()), *map(np.dtype, declared)])
     if len(declared) > 1:
-        msg = f"its layers are declared in {' and '.join(sorted(declared))}: all is computed in {dtype.name}"
+        msg = f"the model's layers are declared in {' and '.join(sorted(declared))}: all is computed in {dtype.name}"
         warnings.warn(msg, RefgradWarning, stacklevel=2)
     return dtype
 

@@ -30,7 +30,7 @@ def parse(text: str | bytes, what: str) -> dict[str, Any]:
         msg = f"{what} is not JSON ({error})"
         raise FormatError(msg) from None
     if not isinstance(found, dict):
-        msg = f"{what} is JSON, but no object"
+        msg = f"{what} is JSON, but {type(found).__name__} where an object is expected"
         raise FormatError(msg)
     return found
 

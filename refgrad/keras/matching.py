@@ -78,7 +78,7 @@ def _roles(want: Wanted, layer: RawLayer) -> dict[str, Array]:
         return {role: stored[str(index)] for index, role in enumerate(want.roles)}
     msg = (
         f"layer {want.name!r} ({want.class_name}) needs {' and '.join(want.roles) or 'no weights'}; "
-        f"the file has {', '.join(layer.arrays) or 'none'} for it"
+        f"the file has {', '.join(layer.arrays) or 'none for it: was the model saved before it was built?'}"
     )
     raise MismatchError(msg)
 
@@ -93,9 +93,10 @@ def assign(wanted: Sequence[Wanted], raw: RawModel) -> dict[str, dict[str, Array
     if missing or left:
         lacks = ", ".join(repr(want.name) for want in missing) or "none"
         extra = ", ".join(repr(layer.name or layer.group) for layer in left) or "none"
+        needed, held = sum(bool(want.roles) for want in wanted), sum(bool(layer.arrays) for layer in raw.layers)
         msg = (
-            f"weights and config name different layers: without weights {lacks}; weights without a layer {extra}. "
-            "Were they saved by different models?"
+            f"the config has {needed} layers with weights and the weights file {held}: without weights {lacks}; "
+            f"weights without a layer {extra}. Were they saved by different models?"
         )
         raise MismatchError(msg)
     if named:

@@ -12,6 +12,8 @@ from refgrad.arrays import Array
 from refgrad.derivatives.order import Direction
 from refgrad.kernels.program import Program
 
+NOT_INSTALLED = "numba is not installed: pip install numba, or refgrad's extra 'jit'"
+
 
 @cache
 def _compiled() -> ModuleType:
@@ -24,7 +26,7 @@ def _compiled() -> ModuleType:
 def unavailable() -> str | None:
     """Why kernels cannot run, or None if they can; finding out imports Numba."""
     if not installed():
-        return "numba is not installed: pip install 'refgrad[jit]'"
+        return NOT_INSTALLED
     try:
         _compiled()
     except ImportError as error:  # an installed Numba may refuse the installed NumPy or Python

@@ -26,7 +26,7 @@ def _frameworks(generation: int) -> tuple[Any, Any]:
         else:
             import keras
     except ImportError as error:
-        msg = f"comparing with TensorFlow needs it and its Keras: pip install 'refgrad[tf]' ({error})"
+        msg = f"TensorFlow or its Keras is missing ({error}): pip install tensorflow tf_keras, or refgrad's extra 'tf'"
         raise MissingExtraError(msg) from None
     if generation >= 3 and keras.backend.backend() != "tensorflow":
         msg = f"keras runs on {keras.backend.backend()} here; set KERAS_BACKEND=tensorflow before importing it"
