@@ -59,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
             "--input",
             default="-",
             metavar="X",
-            help=".npy, .npz or .csv, one sample a row; '-', the default, is CSV from standard input; a line of names may come first",
+            help=".npy, .npz or .csv, one sample a row; '-', the default: CSV (a line of names may come first) from stdin",
         )
         made.add_argument(
             "-o",
