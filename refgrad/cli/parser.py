@@ -59,7 +59,7 @@ def build_parser() -> argparse.ArgumentParser:
             "--input",
             default="-",
             metavar="X",
-            help=".npy, .npz or .csv, one sample a row; '-', the default: CSV (a line of names may come first) from stdin",
+            help=".npy, .npz or .csv, one sample a row; '-', the default: CSV from stdin, perhaps with a line of names",
         )
         made.add_argument(
             "-o",
