@@ -198,6 +198,9 @@ def test_near_a_jump_either_value_will_do_and_near_a_kink_not():
 
     assert refgrad.audit(net, x, other(1.0)).counts == {"ok": 28, "near_kink": 2, "discrepant": 0}
     assert refgrad.audit(net, x, other(2.0)).counts == {"ok": 28, "near_kink": 1, "discrepant": 1}
+    for bad in (np.nan, np.inf):
+        spoil = lambda x, bad=bad: (np.where(x == 1, bad, net(x)), net.jacobian(x, engine="numpy"))  # noqa: E731
+        assert refgrad.audit(net, x, spoil).counts["discrepant"] == 1
 
 
 def test_a_dead_network_is_compared_absolutely():

@@ -755,6 +755,22 @@ def test_a_users_class_of_a_known_name_is_refused(generation, registered, tmp_pa
 
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("generation", ["keras", "tf_keras"])
+@pytest.mark.parametrize(
+    "parameters", [(None, 0.1, 0), (1.4, 0, 0), (1.4, 0.1, 0), (None, 0, 0.3), (1.4, 0, 0.3)], ids=str
+)
+def test_relu_parameters_are_what_keras_computes_with(generation, parameters, tmp_path):
+    """None of these numbers is exactly representable: each Keras rounds some to float32 in float64 models too."""
+    pytest.importorskip("tensorflow")
+    keras = pytest.importorskip(generation)
+    layers = [keras.layers.Input((1,), dtype="float64"), keras.layers.ReLU(*parameters, dtype="float64")]
+    model = keras.Sequential(layers)
+    model.save(tmp_path / "model.keras")
+    x = np.linspace(-3, 3, 101)[:, None]
+    np.testing.assert_allclose(refgrad.load(tmp_path / "model.keras")(x), model(x).numpy(), rtol=1e-15)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("generation", ["keras", "tf_keras"])
 @pytest.mark.parametrize("seed", range(9))
 def test_models_that_keras_writes_here_and_now_are_read_exactly(generation, seed, tmp_path):
     """Small random models of all the layers, in all containers, with names, shapes and dtypes by chance."""
