@@ -14,12 +14,19 @@ PACKAGES = ["refgrad", "numpy", "h5py", "tqdm", "numba", "matplotlib"]
 PYTHON = VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
 
 
+def _passes(script: str) -> bool:
+    return subprocess.run([str(PYTHON), "-c", script], capture_output=True, check=False).returncode == 0
+
+
 def _works() -> bool:
-    """Whether the environment has an interpreter with a working pip: a half-made one may have neither."""
-    if not PYTHON.exists():
+    """Whether the environment has an interpreter with a working pip, and the packages it was once filled with.
+
+    A half-made one may lack either; and pip trusts its own records: what has vanished it does not install again.
+    """
+    if not PYTHON.exists() or not _passes("import sys, pip; sys.exit(sys.version_info < (3, 11))"):
         return False
-    probe = [str(PYTHON), "-c", "import sys, pip; sys.exit(sys.version_info < (3, 11))"]
-    return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+    filled = any(VENV.glob("*.stamp"))
+    return not filled or _passes(f"from importlib.util import find_spec as f; assert all(map(f, {PACKAGES!r}))")
 
 
 def _run(what: str, *command: str) -> None:
@@ -37,15 +44,9 @@ def ready(extras: str) -> Path:
         sys.exit(f"{VENV} is in the way: it is no folder; remove it")
     if not _works():
         _run(f"making {VENV}", sys.executable, "-m", "venv", "--clear", str(VENV))
-    probe = [str(PYTHON), "-c", f"from importlib.util import find_spec as f; assert all(map(f, {PACKAGES!r}))"]
     stamp = VENV / f"refgrad-{extras.replace(',', '-')}.stamp"
     wanted = hashlib.sha256((ROOT / "pyproject.toml").read_bytes() + str(ROOT).encode()).hexdigest()
-    filled = stamp.exists() and stamp.read_text() == wanted
-    if filled and subprocess.run(probe, capture_output=True, check=False).returncode != 0:
-        # pip trusts its own records of what is installed: where packages have vanished, only a new start helps.
-        _run(f"making {VENV} anew", sys.executable, "-m", "venv", "--clear", str(VENV))
-        filled = False
-    if not filled:
+    if not stamp.exists() or stamp.read_text() != wanted:
         quiet = ("--quiet", "--disable-pip-version-check")
         _run(f"installing refgrad[{extras}]", str(PYTHON), "-m", "pip", "install", *quiet, "--editable", f".[{extras}]")
         stamp.write_text(wanted)
