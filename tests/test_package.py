@@ -114,4 +114,10 @@ def test_a_half_made_environment_is_noticed(tmp_path, monkeypatch):
     monkeypatch.setattr(environment, "PYTHON", broken / "bin" / "python")
     assert not environment._works()
     monkeypatch.setattr(environment, "PYTHON", Path(sys.executable))
+    monkeypatch.setattr(environment, "VENV", broken)
+    monkeypatch.setattr(environment, "PACKAGES", ["numpy", "a_package_that_vanished"])
+    assert environment._works(), "it was never filled"
+    (broken / "refgrad-jit-plot.stamp").write_text("filled")
+    assert not environment._works()
+    monkeypatch.setattr(environment, "PACKAGES", ["numpy"])
     assert environment._works()
