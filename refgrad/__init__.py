@@ -32,26 +32,14 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_ERRORS = (
-    "FormatError",
-    "InputError",
-    "KinkError",
-    "LimitError",
-    "MismatchError",
-    "MissingExtraError",
-    "RefgradError",
-    "RefgradWarning",
-    "UnsupportedError",
-    "VerificationError",
-)
 _HOMES = {
     "Network": "refgrad.network",
     "Report": "refgrad.auditing.report",
     "audit": "refgrad.auditing.audit",
     "load": "refgrad.loading",
     "save": "refgrad.artifact",
-    **dict.fromkeys(_ERRORS, "refgrad.errors"),
 }
+"""The modules of the public names; all others are in `refgrad.errors`."""
 
 __all__ = [
     "FormatError",
@@ -75,10 +63,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     """Find a public name in the module that defines it."""
-    if name not in _HOMES:
+    if name not in __all__:
         msg = f"module 'refgrad' has no attribute {name!r}"
         raise AttributeError(msg)
-    return getattr(import_module(_HOMES[name]), name)
+    return getattr(import_module(_HOMES.get(name, "refgrad.errors")), name)
 
 
 def __dir__() -> list[str]:
