@@ -190,6 +190,13 @@ def test_damaged_members_are_refused(path, changed):
         refgrad.load(path)
 
 
+def test_without_golden_samples_there_is_nothing_to_verify_with(path):
+    shapes = {"x": (0, 1), "y": (0, 1), "jacobian": (0, 1, 1)}
+    rewrite(path, {f"golden/{name}.npy": npy(np.ones(shape, "f4")) for name, shape in shapes.items()})
+    with pytest.raises(refgrad.VerificationError, match="no golden samples"):
+        refgrad.load(path)
+
+
 def test_compressed_members_are_refused(path):
     rewrite(path, {}, zipfile.ZIP_DEFLATED)
     with pytest.raises(refgrad.FormatError, match="compressed"):
