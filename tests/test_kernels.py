@@ -81,6 +81,18 @@ RELU = Elementwise("relu", (np.inf, 0.0, 0.0))
             ),
             "plain chains",
         ),
+        (
+            Graph(
+                (Node(Source((2,)), (), "x"), Node(Affine(KERNEL), (0,), "a"), Node(Affine(2 * KERNEL), (1,), "b")),
+                (0,),
+                (1,),
+                ("x",),
+                ("a",),
+                np.dtype("float64"),
+                Provenance(),
+            ),
+            "the output is not the last layer",
+        ),
     ],
 )
 def test_what_cannot_be_lowered_says_why_and_runs_on_numpy(graph, reason):

@@ -31,6 +31,8 @@ class _Layer:
 def _layers(graph: Graph) -> list[_Layer] | NotLowered:
     if len(graph.inputs) != 1 or len(graph.outputs) != 1 or len(graph.shapes[graph.inputs[0]]) != 1:
         return NotLowered("kernels take one input of one axis and give one output")
+    if graph.outputs[0] != len(graph.nodes) - 1:
+        return NotLowered("the output is not the last layer, and kernels run plain chains to their end")
     layers: list[_Layer] = []
     for index, node in enumerate(graph.nodes[1:]):
         if node.inputs != (index,):
