@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from refgrad.arrays import Array
+from refgrad.arrays import Array, flat
 from refgrad.derivatives.margins import Mask, NearKinks, near_kinks
 from refgrad.derivatives.products import linearize
 from refgrad.errors import InputError
 from refgrad.graph import Graph
-from refgrad.rounding import AWAY, NEAR, tolerance, variances
+from refgrad.rounding import AWAY, NEAR, deviations, tolerance
 
 Pair = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 
@@ -64,27 +63,26 @@ def _scale(array: Array) -> float:
     return float(np.max(np.abs(array), initial=0, where=np.isfinite(array)))
 
 
-def _flat(ours: npt.NDArray[Any], theirs: npt.NDArray[Any], what: str) -> tuple[Array, Array]:
+def _alike(ours: npt.NDArray[Any], theirs: npt.NDArray[Any], what: str) -> tuple[Array, Array]:
     """Both as float64 `(batch, entries)`; only the same shape means the same thing."""
     if theirs.shape != ours.shape:
         msg = f"the {what} to compare with has shape {theirs.shape}; {ours.shape} is expected"
         raise InputError(msg)
-    flat = (len(ours), math.prod(ours.shape[1:]))
-    return ours.reshape(flat).astype(np.float64), theirs.reshape(flat).astype(np.float64)
+    return flat(ours).astype(np.float64), flat(theirs).astype(np.float64)
 
 
 def compare(graph: Graph, x: Array, ours: Pair, theirs: Pair) -> Agreement:
     """Compare two pairs of value `(batch, *out)` and Jacobian `(batch, *out, *in)` of a graph at x `(batch, *in)`."""
     with np.errstate(all="ignore"):
         point = linearize(graph, [x], "keras")
-        kinks = near_kinks(point)
-        sigma = np.sqrt(variances(graph, point.values)[graph.outputs[0]])
-    y, y_other = _flat(ours[0], theirs[0], "value")
-    j, j_other = _flat(ours[1], theirs[1], "Jacobian")
+        sigma = deviations(graph, point.values)
+        kinks = near_kinks(point, sigma)
+    y, y_other = _alike(ours[0], theirs[0], "value")
+    j, j_other = _alike(ours[1], theirs[1], "Jacobian")
 
     relative = tolerance(graph)
     value_gap, jacobian_gap = _difference(y, y_other), _difference(j, j_other)
-    value_bound = np.fmax(relative * _scale(y), NEAR * sigma.reshape(y.shape))
+    value_bound = np.fmax(relative * _scale(y), NEAR * flat(sigma[graph.outputs[0]]))
     jacobian_bound = relative * _scale(j)
     worst = jacobian_gap.max(axis=1, initial=0)
     value_ok = (value_gap <= value_bound).all(axis=1) | (kinks.jump & np.isfinite(value_gap).all(axis=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -9,6 +10,11 @@ import numpy.typing as npt
 
 Array = npt.NDArray[np.floating[Any]]
 Shape = tuple[int, ...]
+
+
+def flat(array: Array) -> Array:
+    """`(batch, …)` as `(batch, entries)`, be there samples or not."""
+    return array.reshape(len(array), math.prod(array.shape[1:]))
 
 
 def frozen(array: npt.ArrayLike) -> Array:

@@ -53,10 +53,8 @@ def _golden(net: Network, golden: int | npt.ArrayLike | None) -> Array:
 def _header(net: Network) -> tuple[dict[str, Any], dict[str, Array]]:
     """The JSON part and the arrays by member name."""
     graph, origin = net.graph, net.graph.provenance
-    places = {id(node.op): 0 for node in graph.nodes}
-    for place, op in enumerate(places):
-        places[op] = place
     ops = list({id(node.op): node.op for node in graph.nodes}.values())
+    places = {id(op): place for place, op in enumerate(ops)}
     header = {
         "format": "refgrad",
         "version": VERSION,

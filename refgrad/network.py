@@ -70,12 +70,12 @@ class Network:
         """The network of Dense layers given as (kernel (n_in, n_out), bias (n_out,) or None, activation name)."""
         return cls(sequential.graph(layers, keras))
 
-    @property
+    @cached_property
     def input_shapes(self) -> tuple[Shape, ...]:
         """Feature shapes of the inputs, without batch."""
         return tuple(self.graph.shapes[index] for index in self.graph.inputs)
 
-    @property
+    @cached_property
     def output_shapes(self) -> tuple[Shape, ...]:
         """Feature shapes of the outputs, without batch."""
         return tuple(self.graph.shapes[index] for index in self.graph.outputs)

@@ -10,6 +10,11 @@ from refgrad.errors import InputError
 StrPath = str | os.PathLike[str]
 
 
+def is_json_text(given: object) -> bool:
+    """Whether what was given for a file is the text of a JSON object itself."""
+    return isinstance(given, str) and given.lstrip().startswith("{")
+
+
 def as_path(given: object, what: str) -> Path:
     """The path that was given, if it is one."""
     if not isinstance(given, str | os.PathLike) or isinstance(os.fspath(given), bytes):

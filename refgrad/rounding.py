@@ -36,6 +36,11 @@ def tolerance(graph: Graph) -> float:
     return 64 * unit_roundoff(graph.dtype) * math.sqrt(sum(math.prod(shape) for shape in own))
 
 
+def deviations(graph: Graph, values: Sequence[Array]) -> list[Array]:
+    """Standard deviation σ of every node's rounding error: the root of `variances`."""
+    return [np.sqrt(variance) for variance in variances(graph, values)]
+
+
 def variances(graph: Graph, values: Sequence[Array]) -> list[Array]:
     """Variance σ² of every node's rounding error, in float64, `(batch, *shape)`; inputs are exact.
 

@@ -17,7 +17,7 @@ from refgrad.derivatives.margins import near_kinks
 from refgrad.derivatives.products import linearize, values
 from refgrad.graph import Provenance, chain
 from refgrad.ops import Affine, Elementwise
-from refgrad.rounding import tolerance, unit_roundoff, variances
+from refgrad.rounding import deviations, tolerance, unit_roundoff, variances
 from tests.cases import CASES, GOLDEN, golden_arguments, golden_truth
 
 NET = refgrad.load(GOLDEN / "mixed-keras3.keras")
@@ -60,7 +60,8 @@ def test_near_a_kink_is_within_eight_sigma():
     net = refgrad.Network.sequential([(np.array([[1.0]]), np.array([-1.0]), "relu")])
     u = 2.0**-53
     x = np.array([[1.0], [1 + 10 * u], [1 + 12 * u], [1 - 11 * u], [1 - 12 * u], [2.0]])
-    near = near_kinks(linearize(net.graph, [x], "keras"))
+    point = linearize(net.graph, [x], "keras")
+    near = near_kinks(point, deviations(net.graph, point.values))
     np.testing.assert_array_equal(near.near, [True, True, False, True, False, False])
     assert set(near.node) == {2}
 

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from refgrad.arrays import Array
+from refgrad.arrays import Array, flat
 from refgrad.derivatives.products import Linearization, pushed
-from refgrad.rounding import NEAR, variances
+from refgrad.rounding import NEAR
 
 Mask = npt.NDArray[np.bool_]
 
@@ -27,10 +26,6 @@ class NearKinks:
     jump: Mask
     node: npt.NDArray[np.intp]
     unit: npt.NDArray[np.intp]
-
-
-def _flat(array: Array) -> Array:
-    return array.reshape(len(array), math.prod(array.shape[1:]))
 
 
 def _moves(point: Linearization) -> list[Mask | None]:
@@ -58,8 +53,8 @@ def _margins(point: Linearization) -> Iterator[tuple[int, Array, Array | None]]:
         if distance is None:
             continue
         moving = np.logical_or.reduce([mask for source in node.inputs if (mask := moves[source]) is not None])
-        held = None if to_jump is None else _flat(np.where(moving, to_jump, np.inf))
-        yield index, _flat(np.where(moving, distance, np.inf)), held
+        held = None if to_jump is None else flat(np.where(moving, to_jump, np.inf))
+        yield index, flat(np.where(moving, distance, np.inf)), held
 
 
 def on_kink(point: Linearization) -> tuple[int, str] | None:
@@ -72,10 +67,9 @@ def on_kink(point: Linearization) -> tuple[int, str] | None:
     return None
 
 
-def near_kinks(point: Linearization) -> NearKinks:
-    """Samples with a unit within 8 σ(z) of a kink, by the noise model of `rounding`."""
+def near_kinks(point: Linearization, sigma: Sequence[Array]) -> NearKinks:
+    """Samples with a unit within 8 σ(z) of a kink; `sigma` are all nodes' deviations by the model of `rounding`."""
     graph = point.graph
-    sigma = [np.sqrt(variance) for variance in variances(graph, point.values)]
     samples = np.arange(len(point.values[graph.inputs[0]]))
     least, jump = np.full(len(samples), np.inf), np.zeros(len(samples), bool)
     nearest_node, nearest_unit = np.full(len(samples), -1), np.zeros(len(samples), np.intp)

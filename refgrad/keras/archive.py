@@ -19,7 +19,7 @@ from refgrad.errors import FormatError, InputError, LimitError, UnsupportedError
 from refgrad.graph import Files
 from refgrad.keras import hdf5
 from refgrad.keras.content import LARGEST_TEXT, kind, parse, read_bytes
-from refgrad.paths import StrPath, as_path
+from refgrad.paths import StrPath, as_path, is_json_text
 
 
 @dataclass(frozen=True, eq=False)
@@ -155,7 +155,7 @@ def _model(config: str | bytes) -> dict[str, Any]:
 
 def _config_text(given: StrPath) -> bytes:
     """The config's text, be it given as such or as the path of a file."""
-    if isinstance(given, str) and given.lstrip().startswith("{"):
+    if isinstance(given, str) and is_json_text(given):
         return given.encode()
     path = as_path(given, "config=")
     with naming(path):
@@ -203,8 +203,9 @@ def _read(path: Path, config: StrPath | None, weights: StrPath | None) -> RawMod
 
 def _absolute(given: StrPath | None) -> str | None:
     """A path that stays right when the working directory changes; the text of a JSON as it is."""
-    text = None if given is None else os.fspath(given)
-    return text if text is None or text.lstrip().startswith("{") else str(Path(text).resolve())
+    if given is None:
+        return None
+    return os.fspath(given) if is_json_text(given) else str(Path(given).resolve())
 
 
 def read(path: Path, config: StrPath | None = None, weights: StrPath | None = None) -> RawModel:

@@ -17,6 +17,7 @@ from refgrad.keras.archive import RawModel
 from refgrad.keras.dialect import LayerConfig, ModelConfig, translate
 from refgrad.keras.matching import Wanted, assign
 from refgrad.ops import Affine, Elementwise
+from refgrad.paths import is_json_text
 from refgrad.sequential import Steps, dense, elementwise
 
 Config = Mapping[str, Any]
@@ -97,7 +98,7 @@ def _apart(file: str | None) -> AbstractContextManager[None]:
     """Name the file that a refusal is about where it is not the one that was opened; a text has no name."""
     if file is None:
         return nullcontext()
-    return naming("the config given as text" if file.lstrip().startswith("{") else file)
+    return naming("the config given as text" if is_json_text(file) else file)
 
 
 def build(raw: RawModel) -> Graph:

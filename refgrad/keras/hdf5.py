@@ -83,4 +83,4 @@ def array(dataset: Any, budget: int) -> Array:
         msg = f"{where} declares {dataset.nbytes:,} bytes, more than the whole file holds ({budget:,})"
         raise LimitError(msg)
     values: Array = dataset[()]
-    return values.astype(values.dtype.newbyteorder("="))
+    return values.astype(values.dtype.newbyteorder("="), copy=False)

@@ -12,6 +12,7 @@ import numpy as np
 
 from refgrad.auditing.frameworks.reference import Question, Reference
 from refgrad.errors import InputError, MissingExtraError, UnsupportedError
+from refgrad.paths import is_json_text
 
 
 def _frameworks(generation: int) -> tuple[Any, Any]:
@@ -44,8 +45,7 @@ def _load(keras: Any, question: Question) -> Any:
     try:
         if path is not None:
             return keras.models.load_model(path, compile=False)
-        given = isinstance(config, str) and config.lstrip().startswith("{")
-        architecture = json.loads(config if given else Path(config).read_text(encoding="utf-8"))
+        architecture = json.loads(config if is_json_text(config) else Path(config).read_text(encoding="utf-8"))
         # Compiled as the config says, the model would want an optimizer's state out of the weights file.
         architecture.pop("compile_config", None)
         model = keras.models.model_from_json(json.dumps(architecture))
