@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,15 +16,22 @@ from refgrad.errors import InputError
 from refgrad.graph import Graph
 from refgrad.rounding import AWAY, NEAR, deviations, tolerance
 
-Pair = tuple[npt.NDArray[Any], npt.NDArray[Any]]
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What is said of a network: values `(batch, *out)`, and Jacobians `(batch, *out, *in)` by each input."""
+
+    values: tuple[npt.NDArray[Any], ...]
+    jacobians: tuple[tuple[npt.NDArray[Any], ...], ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Agreement:
     """Errors and bounds of each sample, absolute, at the entry furthest out; and which samples a kink is near to.
 
-    The bound of a Jacobian is the project's tolerance times max|J| over the set; of a value the same of max|y|, or 8 σ
-    of its rounding error where that is more. Near a kink the slope is a choice: any finite one will do, and only values
+    The bound of a Jacobian is the project's tolerance times max|J| over the set, of one output by one input; of a value
+    the same of max|y|, or 8 σ of its rounding error where that is more. Entries count through all outputs, and for the
+    Jacobian through all outputs by all inputs. Near a kink the slope is a choice: any finite one will do, and only values
     are held to their bound; near a jump any finite value will do. `judged` are the samples held to all bounds:
     those away from kinks, with finite numbers and a finite rounding error.
     """
@@ -32,7 +40,7 @@ class Agreement:
     value_bound: Array
     value_entry: npt.NDArray[np.intp]
     jacobian_error: Array
-    jacobian_bound: float
+    jacobian_bound: Array
     jacobian_scale: float
     jacobian_entry: npt.NDArray[np.intp]
     kinks: NearKinks
@@ -63,41 +71,53 @@ def _scale(array: Array) -> float:
     return float(np.max(np.abs(array), initial=0, where=np.isfinite(array)))
 
 
-def _alike(ours: npt.NDArray[Any], theirs: npt.NDArray[Any], what: str) -> tuple[Array, Array]:
-    """Both as float64 `(batch, entries)`; only the same shape means the same thing."""
-    if theirs.shape != ours.shape:
-        msg = f"the {what} to compare with has shape {theirs.shape}; {ours.shape} is expected"
+def _alike(ours: Sequence[Any], theirs: Sequence[Any], what: str) -> tuple[list[Array], list[Array]]:
+    """Both as float64 `(batch, entries)` each; only the same shapes mean the same thing."""
+    found = [array.shape for array in theirs]
+    wanted = [array.shape for array in ours]
+    if found != wanted:
+        shapes = [", ".join(map(str, shape)) for shape in (found, wanted)]
+        msg = f"the {what} to compare with has shape {shapes[0]}; {shapes[1]} is expected"
         raise InputError(msg)
-    return flat(ours).astype(np.float64), flat(theirs).astype(np.float64)
+    return tuple([flat(array).astype(np.float64) for array in arrays] for arrays in (ours, theirs))  # type: ignore[return-value]
 
 
-def compare(graph: Graph, x: Array, ours: Pair, theirs: Pair) -> Agreement:
-    """Compare two pairs of value `(batch, *out)` and Jacobian `(batch, *out, *in)` of a graph at x `(batch, *in)`."""
+def _joined(jacobians: Sequence[Sequence[Any]]) -> list[Any]:
+    return [block for row in jacobians for block in row]
+
+
+def compare(graph: Graph, inputs: Sequence[Array], ours: Answer, theirs: Answer) -> Agreement:
+    """Compare two answers about a graph at inputs `(batch, *in)`."""
     with np.errstate(all="ignore"):
-        point = linearize(graph, [x], "keras")
+        point = linearize(graph, inputs, "keras")
         sigma = deviations(graph, point.values)
         kinks = near_kinks(point, sigma)
-    y, y_other = _alike(ours[0], theirs[0], "value")
-    j, j_other = _alike(ours[1], theirs[1], "Jacobian")
+    y, y_other = _alike(ours.values, theirs.values, "value")
+    j, j_other = _alike(_joined(ours.jacobians), _joined(theirs.jacobians), "Jacobian")
 
     relative = tolerance(graph)
-    value_gap, jacobian_gap = _difference(y, y_other), _difference(j, j_other)
-    value_bound = np.fmax(relative * _scale(y), NEAR * flat(sigma[graph.outputs[0]]))
-    jacobian_bound = relative * _scale(j)
-    worst = jacobian_gap.max(axis=1, initial=0)
+    noise = [NEAR * flat(sigma[index]) for index in graph.outputs]
+    value_bound = np.concatenate([np.fmax(relative * _scale(a), b) for a, b in zip(y, noise, strict=True)], axis=1)
+    jacobian_bound = np.concatenate([np.full(block.shape[1], relative * _scale(block)) for block in j])
+    value_gap, jacobian_gap = (
+        np.concatenate([_difference(a, b) for a, b in zip(*pair, strict=True)], axis=1)
+        for pair in ((y, y_other), (j, j_other))
+    )
+    worst = (jacobian_gap - jacobian_bound).max(axis=1, initial=-np.inf)
     value_ok = (value_gap <= value_bound).all(axis=1) | (kinks.jump & np.isfinite(value_gap).all(axis=1))
-    jacobian_ok = (worst <= jacobian_bound) | (kinks.near & np.isfinite(worst))
-    finite = np.isfinite(np.concatenate([y, j, value_bound], axis=1)).all(axis=1)
-    samples = np.arange(len(x))
+    jacobian_ok = (worst <= 0) | (kinks.near & np.isfinite(worst))
+    finite = np.isfinite(np.concatenate([*y, *j, value_bound], axis=1)).all(axis=1)
+    samples = np.arange(len(inputs[0]))
     value_entry = (value_gap - value_bound).argmax(axis=1)
+    jacobian_entry = (jacobian_gap - jacobian_bound).argmax(axis=1)
     return Agreement(
         value_error=value_gap[samples, value_entry],
         value_bound=value_bound[samples, value_entry],
         value_entry=value_entry,
-        jacobian_error=worst,
-        jacobian_bound=jacobian_bound,
-        jacobian_scale=_scale(j),
-        jacobian_entry=jacobian_gap.argmax(axis=1),
+        jacobian_error=jacobian_gap[samples, jacobian_entry],
+        jacobian_bound=jacobian_bound[jacobian_entry],
+        jacobian_scale=max(map(_scale, j)),
+        jacobian_entry=jacobian_entry,
         kinks=kinks,
         agrees=value_ok & jacobian_ok,
         judged=finite & ~kinks.near,

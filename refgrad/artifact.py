@@ -5,8 +5,9 @@ Members: `refgrad.json`, and one `.npy` for each array. The JSON holds `format` 
 order of their names, each as name, a zero byte, and its bytes; `digest`, the network's own; `dtype`, `keras`, `writer`,
 `container`; `ops`, each with the name of its kind, its `config` and the names of its `arrays` (stored as
 `op<k>/<name>.npy`); `nodes`, each with the place of its op, its `inputs` and `name`; and `inputs`, `outputs`,
-`input_names`, `output_names` of the graph. `golden/x.npy`, `golden/y.npy` and `golden/jacobian.npy` are inputs and
-results recorded at saving. There are no time stamps: the same network gives the same bytes. Nothing is ever unpickled.
+`input_names`, `output_names` of the graph. `golden/x/<i>.npy`, `golden/y/<o>.npy` and `golden/jacobian/<o>/<i>.npy`
+are inputs and results recorded at saving, by the places of input and output. There are no time stamps: the same network
+gives the same bytes. Nothing is ever unpickled.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ import json
 import math
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from refgrad.agreement import compare
+from refgrad.agreement import Answer, compare
 from refgrad.arrays import Array
 from refgrad.errors import FormatError, InputError, UnsupportedError, VerificationError
 from refgrad.graph import Graph, Node, Provenance
-from refgrad.inputs import as_batch
-from refgrad.network import Network
+from refgrad.inputs import as_inputs
+from refgrad.network import Network, answer
 from refgrad.ops import OPS
 from refgrad.outfile import replacing
 from refgrad.paths import StrPath, as_path
@@ -36,18 +37,26 @@ from refgrad.paths import StrPath, as_path
 VERSION = 1
 HEADER = "refgrad.json"
 _SAMPLES = 16
-_GOLDEN = ("golden/x", "golden/y", "golden/jacobian")
 
 
-def _golden(net: Network, golden: int | npt.ArrayLike | None) -> Array:
+def _golden(net: Network, golden: Any) -> list[Array]:
     """Inputs to record: the given ones, or a number of normally distributed ones."""
     if isinstance(golden, bool):
         msg = f"golden={golden}: a number of samples or an array of inputs is expected"
         raise InputError(msg)
     if golden is None or isinstance(golden, int | np.integer):
-        samples = _SAMPLES if golden is None else max(int(golden), 0)
-        return np.random.default_rng(0).normal(size=(samples, *net.input_shapes[0])).astype(net.dtype)
-    return as_batch(golden, net.input_shapes[0], net.dtype, net.input_names[0])[0]
+        samples, rng = _SAMPLES if golden is None else max(int(golden), 0), np.random.default_rng(0)
+        return [rng.normal(size=(samples, *shape)).astype(net.dtype) for shape in net.input_shapes]
+    return as_inputs(golden, net.input_names, net.input_shapes, net.dtype)[0]
+
+
+def _members_of(inputs: Sequence[Array], said: Answer) -> dict[str, Array]:
+    """The golden samples by member name."""
+    return {
+        **{f"golden/x/{i}": x for i, x in enumerate(inputs)},
+        **{f"golden/y/{o}": y for o, y in enumerate(said.values)},
+        **{f"golden/jacobian/{o}/{i}": j for o, row in enumerate(said.jacobians) for i, j in enumerate(row)},
+    }
 
 
 def _header(net: Network) -> tuple[dict[str, Any], dict[str, Array]]:
@@ -88,10 +97,11 @@ def _npy(array: Array) -> bytes:
     return buffer.getvalue()
 
 
-def save(net: Network, path: StrPath, golden: int | npt.ArrayLike | None = None) -> None:
+def save(net: Network, path: StrPath, golden: Any = None) -> None:
     """Write a network to an `.npz` that proves itself when it is loaded.
 
-    `golden` is how many samples, or which inputs, to record values and Jacobians of; 16 standard normal ones if None.
+    `golden` is how many samples, or which inputs, given as to a network, to record values and Jacobians of;
+    16 standard normal ones if None.
     """
     if not isinstance(net, Network):
         msg = f"save() takes a Network, not a {type(net).__name__}"
@@ -99,12 +109,12 @@ def save(net: Network, path: StrPath, golden: int | npt.ArrayLike | None = None)
     if as_path(path, "the output").suffix != ".npz":
         msg = f"{path}: refgrad's files end in .npz"
         raise InputError(msg)
-    x = _golden(net, golden)
-    if not len(x):
+    inputs = _golden(net, golden)
+    if not len(inputs[0]):
         msg = "golden holds no samples: at least one is needed for the file to verify itself"
         raise InputError(msg)
     header, arrays = _header(net)
-    arrays |= dict(zip(_GOLDEN, (x, *net.value_and_jacobian(x, engine="numpy")), strict=True))
+    arrays |= _members_of(inputs, answer(net, inputs, engine="numpy"))
     members = {f"{name}.npy": _npy(array) for name, array in arrays.items()}
     header["content"] = _content(header, members)
     with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
@@ -184,14 +194,21 @@ def _graph(header: dict[str, Any], members: dict[str, bytes]) -> Graph:
     )
 
 
-def _verify(net: Network, golden: list[Array]) -> None:
+def _recorded(net: Network, members: dict[str, bytes]) -> tuple[list[Array], Answer]:
+    """The inputs and results recorded at saving."""
+    ins, outs = range(len(net.input_names)), range(len(net.output_names))
+    blocks = tuple(tuple(_array(members, f"golden/jacobian/{o}/{i}") for i in ins) for o in outs)
+    said = Answer(tuple(_array(members, f"golden/y/{o}") for o in outs), blocks)
+    return [_array(members, f"golden/x/{i}") for i in ins], said
+
+
+def _verify(net: Network, inputs: list[Array], said: Answer) -> None:
     """Recompute what was recorded, and refuse a difference beyond rounding."""
-    x, y, jacobian = golden
-    if not len(x):
+    if not all(map(len, inputs)):
         msg = "it holds no golden samples to verify itself with"
         raise VerificationError(msg)
     try:
-        agreement = compare(net.graph, x, net.value_and_jacobian(x, engine="numpy"), (y, jacobian))
+        agreement = compare(net.graph, inputs, answer(net, inputs, engine="numpy"), said)
     except InputError as error:
         msg = f"its golden samples do not fit the network ({error})"
         raise VerificationError(msg) from None
@@ -215,10 +232,10 @@ def load(path: Path, *, verify: bool = True) -> Network:
             msg = f"its content has the digest {content[:16]}…, it says {header['content']!s:.16}…: it was altered"
             raise VerificationError(msg)
         net = Network(_graph(header, members))
-        golden = [_array(members, name) for name in _GOLDEN]
+        inputs, said = _recorded(net, members)
     except _DAMAGE as error:
         msg = f"the refgrad file is damaged ({type(error).__name__}: {error})"
         raise FormatError(msg) from None
     if verify:
-        _verify(net, golden)
+        _verify(net, inputs, said)
     return net

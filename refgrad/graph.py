@@ -79,6 +79,9 @@ class Graph:
             if not indices or len(indices) != len(names) or not all(0 <= end < len(self.nodes) for end in indices):
                 msg = f"{len(self.nodes)} nodes with ends {indices} named {names}: each end needs a node and a name"
                 raise InputError(msg)
+            if len(set(names)) < len(names):
+                msg = f"the ends {names} are not all named differently"
+                raise InputError(msg)
         sources = tuple(index for index, node in enumerate(self.nodes) if not node.inputs)
         if set(sources) != set(self.inputs) or not all(isinstance(self.nodes[index].op, Source) for index in sources):
             msg = f"nodes {sources} take nothing; they must be the inputs {self.inputs}, and sources"
@@ -119,6 +122,24 @@ class Graph:
                 little = array.astype(array.dtype.newbyteorder("<"), copy=False)
                 sha.update(f"{name} {array.shape} {little.dtype.str} ".encode() + little.tobytes())
         return sha.hexdigest()
+
+    def upto(self, places: Sequence[int]) -> Graph:
+        """The graph of only those outputs, by their places, and of what leads to them; all inputs stay."""
+        if tuple(places) == tuple(range(len(self.outputs))):
+            return self
+        needed = {*self.inputs, *(self.outputs[place] for place in places)}
+        for index in reversed(range(len(self.nodes))):
+            if index in needed:
+                needed.update(self.nodes[index].inputs)
+        new = {old: index for index, old in enumerate(sorted(needed))}
+        nodes = [self.nodes[old] for old in new]
+        return replace(
+            self,
+            nodes=tuple(replace(node, inputs=tuple(new[source] for source in node.inputs)) for node in nodes),
+            inputs=tuple(new[index] for index in self.inputs),
+            outputs=tuple(new[self.outputs[place]] for place in places),
+            output_names=tuple(self.output_names[place] for place in places),
+        )
 
     def astype(self, dtype: np.dtype[Any]) -> Graph:
         """The same graph computing in another dtype; shared ops stay shared."""

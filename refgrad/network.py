@@ -2,68 +2,48 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal, get_args
+from typing import Any, Literal, Unpack
 
 import numpy as np
 import numpy.typing as npt
 
-from refgrad import sequential
+from refgrad import evaluation, sequential
+from refgrad.agreement import Answer
 from refgrad.arrays import Array, Shape
-from refgrad.derivatives import margins, order, products
-from refgrad.derivatives.jacobian import jacobian
-from refgrad.errors import InputError, KinkError, MissingExtraError, UnsupportedError
+from refgrad.derivatives.kinks import Kinks
+from refgrad.ends import Ends, choose
+from refgrad.engines import Engines
+from refgrad.errors import InputError
 from refgrad.graph import Graph
-from refgrad.inputs import as_batch, as_dtype, as_vectors
-from refgrad.kernels import run
-from refgrad.kernels.lower import NotLowered, lower
-from refgrad.kernels.program import Program
+from refgrad.inputs import as_distance, as_dtype, as_inputs, as_vectors
+from refgrad.options import Engine, Kink, Options, Request, check_product, check_samples, check_threads
+from refgrad.planning import Plan
+from refgrad.results import pair, rooms, unbatched
+from refgrad.summary import summary
 
-Mode = Literal["auto", "forward", "reverse"]
-Kink = Literal["keras", "left", "right", "mean", "raise"]
-Engine = Literal["auto", "numpy", "numba"]
+Results = Any
+"""An array, or a dict of arrays by name for several outputs (of `vjp`: inputs)."""
 
-
-def _check(option: str, value: str, allowed: Any) -> None:
-    if not isinstance(value, str) or value not in get_args(allowed):
-        msg = f"{option}={value!r} is not one of {', '.join(map(repr, get_args(allowed)))}"
-        raise InputError(msg)
-
-
-def _fresh(array: Array) -> Array:
-    """An array that is nobody else's: a graph's value may be its input itself, or a view of it."""
-    return np.array(array, order="C")
-
-
-def _check_products(engine: Engine) -> None:
-    _check("engine", engine, Engine)
-    if engine == "numba":
-        msg = "engine='numba' has no kernels for jvp and vjp yet; use engine='numpy' or 'auto'"
-        raise UnsupportedError(msg)
+Jacobians = Any
+"""J, or dicts J[input], J[output], J[output][input] where there are several."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Network:
-    """A trained network: values and exact derivatives of its output with respect to its input, at inference.
+    """A trained network: values and exact derivatives of its outputs with respect to its inputs, at inference.
 
     With features `in` and `out`: x is `(batch, *in)`, or `in` for one sample without the batch axis, which is then
-    missing from every result too. Results are new arrays of the network's dtype, and `x` is cast to it once.
+    missing from every result too. Results are new arrays of the network's dtype, and `x` is cast to it once. Several
+    inputs are given as a dict by name, or as a list in the order of `input_names`; several outputs are a dict by name.
 
     `kink` chooses a unit's slope exactly on a kink: Keras's own, one side's, the mean, or an error. One-sided slopes
     are those of the unit in its pre-activation, not directional derivatives of the network.
     """
 
     graph: Graph
-
-    def __post_init__(self) -> None:
-        """Refuse what the methods cannot give a meaning to yet."""
-        if len(self.graph.inputs) != 1 or len(self.graph.outputs) != 1:
-            names = f"inputs {self.input_names} and outputs {self.output_names}"
-            msg = f"networks of one input and one output are supported so far; this graph has {names}"
-            raise UnsupportedError(msg)
 
     @classmethod
     def sequential(cls, layers: Iterable[sequential.Layer], *, keras: Literal[2, 3] = 3) -> Network:
@@ -104,168 +84,164 @@ class Network:
         """The same weights, computing in another dtype."""
         return Network(self.graph.astype(as_dtype(dtype)))
 
-    def __call__(self, x: npt.ArrayLike, *, engine: Engine = "auto") -> Array:
+    def __call__(self, x: Any, *, engine: Engine = "auto", threads: int | None = None) -> Results:
         """Value y = f(x), `(batch, *out)`."""
-        batch, single = self._batch(x)
-        program = self._program_for(engine)
-        if program is not None:
-            y = run.value(program, batch)
-        else:
-            with np.errstate(all="ignore"):
-                y = _fresh(products.values(self.graph, [batch])[self.graph.outputs[0]])
-        return y[0] if single else y
+        inputs, single = self._inputs(x)
+        check_threads(threads)
+        program, workers = self._engines.for_values(engine, len(inputs[0]), threads)
+        values = [np.empty((len(inputs[0]), *shape), self.dtype) for shape in self.output_shapes]
+        evaluation.values(self.graph, program, inputs, values, workers)
+        return self._outputs.pack([unbatched(value) for value in values] if single else values)
 
-    def value_and_jacobian(
-        self, x: npt.ArrayLike, *, mode: Mode = "auto", kink: Kink = "keras", engine: Engine = "auto"
-    ) -> tuple[Array, Array]:
+    def value_and_jacobian(self, x: Any, **options: Unpack[Request]) -> tuple[Results, Jacobians]:
         """Value, and Jacobian J[b, j, i] = ∂y_j/∂x_i of each sample: `(batch, *out)` and `(batch, *out, *in)`.
 
-        `mode` is the end the chain is multiplied from: "forward" pushes the n_in unit tangents, "reverse" pulls the
-        n_out unit cotangents, "auto" does what takes fewer multiply–adds.
+        Options: `outputs`, `inputs`, `output_index`, `input_index`, `mode`, `kink`, `engine`, `threads`, `max_bytes`,
+        `out`, `progress`; `refgrad.options.Options` says what each means. `out` takes the pair (y, J).
         """
-        _check("mode", mode, Mode)
-        batch, single = self._batch(x)
-        direction = self._direction if mode == "auto" else mode
-        program = self._program_for(engine, kink)
-        if program is not None:
-            y, block = run.value_and_jacobian(program, batch, direction)
-        else:
-            with np.errstate(all="ignore"):
-                point = self._linearize(batch, kink)
-                block = jacobian(point, direction)
-                y = _fresh(point.outputs[0])
-        return (y[0], block[0]) if single else (y, block)
+        inputs, single = self._inputs(x)
+        if not options and self._engines.runs_briefly(len(inputs[0])):
+            y, jacobian = self._engines.briefly(inputs[0])
+            return (y[0], jacobian[0]) if single else (y, jacobian)
+        chosen = Options(**options)
+        return self._evaluate(inputs, single, chosen, pair(chosen.out))
 
-    def jacobian(
-        self, x: npt.ArrayLike, *, mode: Mode = "auto", kink: Kink = "keras", engine: Engine = "auto"
-    ) -> Array:
-        """Jacobian J[b, j, i] = ∂y_j/∂x_i of each sample, `(batch, *out, *in)`."""
-        return self.value_and_jacobian(x, mode=mode, kink=kink, engine=engine)[1]
+    def jacobian(self, x: Any, **options: Unpack[Request]) -> Jacobians:
+        """Jacobian J[b, j, i] = ∂y_j/∂x_i of each sample, `(batch, *out, *in)`; options as `value_and_jacobian`.
 
-    def gradient(
-        self, x: npt.ArrayLike, *, mode: Mode = "auto", kink: Kink = "keras", engine: Engine = "auto"
-    ) -> Array:
-        """Gradient ∂y/∂x of a network whose output is one number per sample, `(batch, *in)`."""
-        (out,) = self.output_shapes
-        if math.prod(out) != 1:
-            msg = (
-                f"gradient() is for one output number per sample; this network's output has shape {out}: use jacobian()"
-            )
+        J[input], J[output] or J[output][input] where there are several of either. `out` takes J.
+        """
+        if not options:
+            return self.value_and_jacobian(x)[1]
+        inputs, single = self._inputs(x)
+        chosen = Options(**options)
+        return self._evaluate(inputs, single, chosen, (None, chosen.out))[1]
+
+    def gradient(self, x: Any, **options: Unpack[Request]) -> Results:
+        """Gradient ∂y/∂x where the output is one number per sample, `(batch, *in)`; options as `jacobian`."""
+        job = self._engines.job(1, Options(**options))
+        if job.outputs.named or job.block.rows != (1,):
+            shapes = ", ".join(f"{name!r} {row}" for name, row in zip(job.outputs.names, job.rows, strict=True))
+            msg = f"gradient() is for one output number per sample, here is {shapes}: choose one, or use jacobian()"
             raise InputError(msg)
-        block = self.jacobian(x, mode=mode, kink=kink, engine=engine)
-        features = self.input_shapes[0]
-        return block.reshape(block.shape[: block.ndim - len(out) - len(features)] + features)
+        axes, found = len(job.rows[0]), self.jacobian(x, **options)
+        single = self._inputs(x)[1]
+
+        def squeezed(block: Array) -> Array:
+            batch = block.shape[:0] if single else block.shape[:1]
+            return block.reshape(batch + block.shape[len(batch) + axes :])
+
+        return {name: squeezed(block) for name, block in found.items()} if isinstance(found, dict) else squeezed(found)
 
     def jvp(
-        self, x: npt.ArrayLike, tangent: npt.ArrayLike, *, kink: Kink = "keras", engine: Engine = "auto"
-    ) -> tuple[Array, Array]:
+        self, x: Any, tangent: Any, *, kink: Kink = "keras", engine: Engine = "auto", threads: int | None = None
+    ) -> tuple[Results, Results]:
         """Value, and Jacobian–vector product ẏ = J ẋ: what an input moving by ẋ does to the output.
 
         `tangent` is shaped like x, or `(k, *x.shape)` for k at once; the product is shaped like y, or `(k, *y.shape)`.
+        For several inputs it is a dict or list as x is; what a dict leaves out, or None, does not move.
         """
-        _check_products(engine)
-        batch, single = self._batch(x)
-        tangents, one = as_vectors(tangent, np.shape(x), self.dtype, "tangent")
-        tangents = tangents.reshape(len(tangents), *batch.shape)
-        with np.errstate(all="ignore"):
-            point = self._linearize(batch, kink)
-            (product,) = products.jvp(point, [tangents])
-        return self._results(point.outputs[0], product, single, one)
+        inputs, single = self._inputs(x)
+        likes = [x.shape[1:] if single else x.shape for x in inputs]
+        if len(inputs) == 1 and self.input_shapes[0] == (1,) and not isinstance(x, dict):
+            likes = [np.shape(x)]  # a number is a sample of one feature, a list of numbers a batch
+        tangents, k = as_vectors(tangent, self.input_names, likes, self.dtype, "tangent")
+        vectors = [None if t is None else t.reshape(len(t), *x.shape) for t, x in zip(tangents, inputs, strict=True)]
+        check_product(kink, engine, threads)
+        values, results = evaluation.product(self.graph, inputs, vectors, "forward", kink, threads or 1)
+        return self._given_back(values, single), self._outputs.pack(_products(results, single, k))
 
     def vjp(
-        self, x: npt.ArrayLike, cotangent: npt.ArrayLike, *, kink: Kink = "keras", engine: Engine = "auto"
-    ) -> tuple[Array, Array]:
+        self, x: Any, cotangent: Any, *, kink: Kink = "keras", engine: Engine = "auto", threads: int | None = None
+    ) -> tuple[Results, Results]:
         """Value, and vector–Jacobian product x̄ = Jᵀ ȳ: the gradient of ⟨ȳ, y⟩ with respect to the input.
 
-        `cotangent` is shaped like y, or `(k, *y.shape)` for k at once; the product like x, or `(k, *x.shape)`.
+        `cotangent` is shaped like y, or `(k, *y.shape)` for k at once; the product like x, or `(k, *x.shape)`. For
+        several outputs it is a dict or list; what a dict leaves out, or None, counts as zero.
         """
-        _check_products(engine)
-        batch, single = self._batch(x)
-        with np.errstate(all="ignore"):
-            point = self._linearize(batch, kink)
-            y = point.outputs[0]
-            cotangents, one = as_vectors(cotangent, y.shape[1:] if single else y.shape, self.dtype, "cotangent")
-            (product,) = products.vjp(point, [cotangents.reshape(len(cotangents), *y.shape)])
-        return self._results(y, product, single, one)
+        inputs, single = self._inputs(x)
+        likes = [shape if single else (len(inputs[0]), *shape) for shape in self.output_shapes]
+        cotangents, k = as_vectors(cotangent, self.output_names, likes, self.dtype, "cotangent")
+        vectors = [
+            None if c is None else c.reshape(len(c), len(inputs[0]), *shape)
+            for c, shape in zip(cotangents, self.output_shapes, strict=True)
+        ]
+        check_product(kink, engine, threads)
+        values, results = evaluation.product(self.graph, inputs, vectors, "reverse", kink, threads or 1)
+        return self._given_back(values, single), self._by_input.pack(_products(results, single, k))
+
+    def kinks(self, x: Any, tol: float = 0.0) -> Kinks:
+        """Which units are within `tol` of a kink at each sample, and how far the nearest one is.
+
+        Distances are those of a unit's pre-activation; only units that move with the input count.
+        """
+        inputs, _ = self._inputs(x)
+        return evaluation.kinks(self.graph, inputs, as_distance(tol))
+
+    def plan(self, samples: int, **options: Unpack[Request]) -> Plan:
+        """Which algorithm `jacobian` would run for so many samples, its counted cost, and why."""
+        check_samples(samples)
+        return self._engines.job(int(samples), Options(**options)).plan
 
     def summary(self) -> str:
         """A table of the layers, and what the network takes, gives and came from."""
-        origin = self.graph.provenance
-        rows = [("layer", "op", "output", "parameters")]
-        for node, shape in zip(self.graph.nodes, self.graph.shapes, strict=True):
-            size = sum(array.size for array in node.op.arrays().values())
-            rows.append((node.name, node.op.label, str(shape), f"{size:,}"))
-        widths = [max(len(row[column]) for row in rows) for column in range(4)]
-        lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
-        writer = f", written by Keras {origin.writer}" if origin.writer else ""
-        return "\n".join(
-            [
-                *lines,
-                f"{self.graph.parameters:,} parameters, computed in {self.dtype.name}",
-                f"from {origin.container}{writer}; kink rules of Keras {origin.keras}",
-                f"engine: {self.engine}",
-            ]
-        )
+        return summary(self.graph, self.engine)
 
     def __repr__(self) -> str:
-        ends = f"{self.input_shapes[0]} → {self.output_shapes[0]}"
-        return f"<refgrad.Network {ends}, {self.graph.parameters:,} parameters, {self.dtype.name}>"
+        takes, gives = (", ".join(map(str, shapes)) for shapes in (self.input_shapes, self.output_shapes))
+        return f"<refgrad.Network {takes} → {gives}, {self.graph.parameters:,} parameters, {self.dtype.name}>"
 
     @property
     def engine(self) -> str:
         """What `engine="auto"` runs, and why where it is not Numba; Numba is not imported to find out."""
-        if obstacle := self._obstacle():
-            return f"numpy ({obstacle})"
-        return "numba" if run.installed() else f"numpy ({run.NOT_INSTALLED})"
-
-    @cached_property
-    def _program(self) -> Program | NotLowered:
-        return lower(self.graph)
-
-    @cached_property
-    def _direction(self) -> order.Direction:
-        return order.direction(self.graph)
+        return self._engines.described()
 
     def __getstate__(self) -> dict[str, Any]:
-        """Pickle the graph alone: programs are made from it again."""
+        """Pickle the graph alone: all else is made from it again."""
         return {"graph": self.graph}
 
-    def _obstacle(self, kink: Kink = "keras") -> str | None:
-        """Why the kernels cannot compute this network, or None if they can."""
-        if isinstance(self._program, NotLowered):
-            return self._program.reason
-        return None if kink == "keras" else f"kernels have no kink={kink!r}"
+    @cached_property
+    def _engines(self) -> Engines:
+        return Engines(self.graph)
 
-    def _program_for(self, engine: Engine, kink: Kink = "keras") -> Program | None:
-        """The program to run, or None for the NumPy path."""
-        _check("engine", engine, Engine)
-        _check("kink", kink, Kink)
-        if engine == "numpy":
-            return None
-        obstacle = self._obstacle(kink)
-        missing = None if obstacle else run.unavailable()
-        if engine == "numba" and obstacle:
-            msg = f"engine='numba' cannot run this: {obstacle}; use engine='numpy' or 'auto'"
-            raise UnsupportedError(msg)
-        if engine == "numba" and missing:
-            msg = f"engine='numba': {missing}"
-            raise MissingExtraError(msg)
-        return None if obstacle or missing or isinstance(self._program, NotLowered) else self._program
+    @cached_property
+    def _outputs(self) -> Ends:
+        return choose("outputs", None, self.output_names)
 
-    def _batch(self, x: npt.ArrayLike) -> tuple[Array, bool]:
-        return as_batch(x, self.input_shapes[0], self.dtype, self.input_names[0])
+    @cached_property
+    def _by_input(self) -> Ends:
+        return choose("inputs", None, self.input_names)
 
-    def _results(self, y: Array, product: Array | None, single: bool, one: bool) -> tuple[Array, Array]:
-        assert product is not None, "a network's output depends on its input"
-        if single:
-            y, product = y[0], product[:, 0]
-        return _fresh(y), _fresh(product[0] if one else product)
+    def _inputs(self, x: Any) -> tuple[list[Array], bool]:
+        return as_inputs(x, self.input_names, self.input_shapes, self.dtype)
 
-    def _linearize(self, batch: Array, kink: Kink) -> products.Linearization:
-        _check("kink", kink, Kink)
-        point = products.linearize(self.graph, [batch], "keras" if kink == "raise" else kink)
-        hit = margins.on_kink(point) if kink == "raise" else None
-        if hit is not None:
-            msg = f"sample {hit[0]}: unit {hit[1]} is exactly on a kink, and kink='raise' was asked for"
-            raise KinkError(msg)
-        return point
+    def _evaluate(self, inputs: list[Array], single: bool, options: Options, outs: tuple[Any, Any]) -> tuple[Any, Any]:
+        """Values and Jacobians that the options ask for, in new arrays or in `outs`."""
+        job = self._engines.job(len(inputs[0]), options)
+        values, blocks = rooms(job, () if single else (len(inputs[0]),), outs)
+        evaluation.jacobians(
+            job,
+            inputs,
+            [value[None] if single else value for value in values],
+            [[block[None] if single else block for block in row] for row in blocks],
+        )
+        return job.outputs.pack(values), job.outputs.pack([job.inputs.pack(row) for row in blocks])
+
+    def _given_back(self, values: list[Array], single: bool) -> Results:
+        return self._outputs.pack([unbatched(value) for value in values] if single else values)
+
+
+def _products(vectors: list[Array], single: bool, k: int | None) -> list[Array]:
+    """Products `(k, batch, *shape)` without the axes that the caller's vectors did not have."""
+    return [vector.reshape(vector.shape[: k is not None] + vector.shape[1 + single :]) for vector in vectors]
+
+
+def answer(net: Network, inputs: Sequence[Array], engine: Engine = "auto") -> Answer:
+    """Values and Jacobians of all outputs by all inputs, whatever their number, for comparisons."""
+    y, jacobian = net.value_and_jacobian(
+        dict(zip(net.input_names, inputs, strict=True)),
+        outputs=list(net.output_names),
+        inputs=list(net.input_names),
+        engine=engine,
+    )
+    return Answer(tuple(y.values()), tuple(tuple(row.values()) for row in jacobian.values()))

@@ -77,7 +77,7 @@ def test_numpy_alone_can_read_the_arrays(path):
         header = json.loads(loaded["refgrad.json"])
         assert header["digest"] == CASES[0].net.digest
         np.testing.assert_array_equal(loaded["op1/kernel"], CASES[0].net.graph.nodes[1].op.kernel)
-        assert len(loaded["golden/x"]) == 3
+        assert len(loaded["golden/x/0"]) == 3
 
 
 @pytest.mark.parametrize(
@@ -87,8 +87,8 @@ def test_numpy_alone_can_read_the_arrays(path):
 def test_golden_samples_are_what_was_asked_for(golden, samples, tmp_path):
     refgrad.save(CASES[0].net, tmp_path / "net.npz", golden)
     with np.load(tmp_path / "net.npz") as loaded:
-        assert loaded["golden/x"].shape == (samples, 1)
-        np.testing.assert_array_equal(loaded["golden/y"], CASES[0].net(loaded["golden/x"], engine="numpy"))
+        assert loaded["golden/x/0"].shape == (samples, 1)
+        np.testing.assert_array_equal(loaded["golden/y/0"], CASES[0].net(loaded["golden/x/0"], engine="numpy"))
 
 
 @pytest.mark.parametrize("golden", [0, -1, "many", np.ones((2, 7)), True, np.ones((0, 1))])
@@ -114,7 +114,7 @@ def test_a_weight_changed_by_one_who_can_seal_is_found_by_the_golden_samples(pat
         refgrad.load(path)
 
 
-@pytest.mark.parametrize("member", ["golden/y.npy", "golden/jacobian.npy"])
+@pytest.mark.parametrize("member", ["golden/y/0.npy", "golden/jacobian/0/0.npy"])
 def test_golden_results_that_are_not_reproduced_are_refused(path, member):
     with np.load(path) as loaded:
         changed = loaded[member.removesuffix(".npy")] * np.float32(1.001)
@@ -172,10 +172,10 @@ def test_headers_that_are_refused(path, changes, error):
         {"op1/kernel.npy": npy(np.ones((1, 64), "f4")).replace(b"(1, 64), }", b"(10**9,) }")},
         {"op1/kernel.npy": npy(np.ones((1, 64), "f4")).replace(b"(1, 64), }     ", b"(1, 64000000),}")},
         {"op1/kernel.npy": npy(np.asfortranarray(np.ones((8, 8), "f4")))},
-        {"golden/x.npy": None},
-        {"golden/x.npy": npy(np.ones((3, 5), "f4"))},
-        {"golden/y.npy": npy(np.ones((3, 5), "f4"))},
-        {"golden/x.npy": npy(np.ones((0, 1), "f4")), "golden/y.npy": npy(np.ones((0, 1), "f4"))},
+        {"golden/x/0.npy": None},
+        {"golden/x/0.npy": npy(np.ones((3, 5), "f4"))},
+        {"golden/y/0.npy": npy(np.ones((3, 5), "f4"))},
+        {"golden/x/0.npy": npy(np.ones((0, 1), "f4")), "golden/y/0.npy": npy(np.ones((0, 1), "f4"))},
         {"refgrad.json": b"{}"},
         {"refgrad.json": b"{"},
         {"refgrad.json": b"[]"},
@@ -191,7 +191,7 @@ def test_damaged_members_are_refused(path, changed):
 
 
 def test_without_golden_samples_there_is_nothing_to_verify_with(path):
-    shapes = {"x": (0, 1), "y": (0, 1), "jacobian": (0, 1, 1)}
+    shapes = {"x/0": (0, 1), "y/0": (0, 1), "jacobian/0/0": (0, 1, 1)}
     rewrite(path, {f"golden/{name}.npy": npy(np.ones(shape, "f4")) for name, shape in shapes.items()})
     with pytest.raises(refgrad.VerificationError, match="no golden samples"):
         refgrad.load(path)

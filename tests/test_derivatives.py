@@ -144,34 +144,45 @@ def dense(widths, activations):
     return refgrad.Network.sequential([(rng.normal(size=(n, m)), None, f) for n, m, f in pairs]).graph
 
 
+def cost(graph, mode):
+    return order.order(graph, order.whole(graph), mode).cost
+
+
 def test_cost_counts_multiply_adds_after_the_first_activation():
     graph = dense((3, 5, 7, 2), ("tanh", "relu", "linear"))
-    assert order.cost(graph, "forward") == 3 * (5 * 7 + 7 * 2)
-    assert order.cost(graph, "reverse") == 2 * (3 * 5 + 5 * 7)
-    assert order.direction(graph) == "reverse"
-    assert order.direction(dense((2, 7, 5, 3), ("tanh", "relu", "linear"))) == "forward"
+    assert cost(graph, "forward") == 3 * (5 + 5 * 7 + 7 + 7 * 2)
+    assert cost(graph, "reverse") == 2 * (3 * 5 + 5 + 5 * 7 + 7)
+    assert order.from_an_end(graph, order.whole(graph)).mode == "reverse"
 
 
-def test_of_equal_costs_the_end_with_fewer_vectors_is_taken():
-    """One hidden layer costs the same from both ends but for what is made once: 784² · 256 products forward."""
-    graph = dense((784, 256, 10), ("relu", "linear"))
-    assert order.cost(graph, "forward") == order.cost(graph, "reverse") == 784 * 256 * 10
-    assert order.direction(graph) == "reverse"
-    assert order.direction(dense((10, 256, 784), ("relu", "linear"))) == "forward"
+@pytest.mark.parametrize(
+    ("widths", "activations", "end"),
+    [
+        ((784, 256, 10), ("relu", "linear"), "reverse"),
+        ((10, 256, 784), ("relu", "linear"), "forward"),
+        # A linear map costs nothing that depends on the sample, from either end: of equals the fewer vectors.
+        ((9, 2), ("linear",), "reverse"),
+        ((2, 9), ("linear",), "forward"),
+    ],
+)
+def test_the_end_with_less_to_multiply_is_taken(widths, activations, end):
+    graph = dense(widths, activations)
+    assert order.from_an_end(graph, order.whole(graph)).mode == end
 
 
 def test_cost_counts_every_position_of_leading_axes():
     steps = [("relu", Elementwise("relu", (np.inf, 0.0, 0.0))), ("dense", Affine(np.ones((3, 4))))]
     graph = chain((50, 3), steps, np.dtype("float64"), Provenance())
-    assert order.cost(graph, "forward") == 150 * 50 * 3 * 4
+    assert cost(graph, "forward") == 150 * (50 * 3 + 50 * 3 * 4)
 
 
-def test_auto_is_one_of_the_two_modes():
-    """To the bit: which one it is, `order.direction` says."""
-    for widths in ((3, 5, 7, 2), (2, 7, 5, 3)):
-        graph = dense(widths, ("tanh", "relu", "linear"))
-        net, x = refgrad.Network(graph), RNG.normal(size=(4, widths[0]))
-        chosen = net.jacobian(x, mode=order.direction(graph), engine="numpy")
+def test_auto_is_the_mode_that_costs_least():
+    """To the bit: which one it is, the plan says."""
+    for widths, mode in (((3, 5, 7, 2), "reverse"), ((2, 7, 5, 3), "forward"), ((40, 30, 2, 30, 40), "split")):
+        net = refgrad.Network(dense(widths, ("tanh", *["relu"] * (len(widths) - 2))))
+        x = RNG.normal(size=(4, widths[0]))
+        assert net.plan(4, engine="numpy").mode == mode
+        chosen = net.jacobian(x, mode=mode, engine="numpy")
         np.testing.assert_array_equal(net.jacobian(x, engine="numpy"), chosen)
 
 

@@ -2,38 +2,49 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from refgrad.agreement import Agreement, compare
+from refgrad.agreement import Agreement, Answer, compare
 from refgrad.arrays import Array, Shape
 from refgrad.auditing.frameworks import FRAMEWORKS
 from refgrad.auditing.frameworks.reference import Question, Reference
 from refgrad.auditing.report import DISCREPANT, NEAR_KINK, OK, SAMPLE, Report
+from refgrad.ends import choose
 from refgrad.errors import InputError
-from refgrad.inputs import as_batch, as_floats
-from refgrad.network import Engine, Network
+from refgrad.inputs import as_floats, as_inputs
+from refgrad.network import Network, answer
+from refgrad.options import Engine
 
-Function = Callable[[Array], tuple[npt.ArrayLike, npt.ArrayLike]]
+Function = Callable[[Any], tuple[Any, Any]]
 
 
-def _from_function(against: Function, x: Array) -> Reference:
-    """What a function gave, if that is a pair of arrays of real numbers."""
+def _from_function(against: Function, net: Network, inputs: list[Array]) -> Reference:
+    """What a function gave, if that is a value and a Jacobian shaped as the network's own."""
     name = f"the function {getattr(against, '__name__', type(against).__name__)}"
-    given = against(x.copy())
+    outputs, by = choose("outputs", None, net.output_names), choose("inputs", None, net.input_names)
+    given = against(by.pack([x.copy() for x in inputs]))
     if not isinstance(given, tuple | list) or len(given) != 2:
         msg = f"{name} must give the pair (y, J), not {type(given).__name__}"
         raise InputError(msg)
-    value, jacobian = (as_floats(part, np.dtype(np.float64), f"what {name} gave") for part in given)
-    return Reference(value, jacobian, name)
+
+    def floats(part: Any) -> Array:
+        return as_floats(part, np.dtype(np.float64), f"what {name} gave")
+
+    values = tuple(floats(part) for part in outputs.unpack(given[0], f"the value that {name} gave"))
+    rows = [by.unpack(row, f"the Jacobian that {name} gave") for row in outputs.unpack(given[1], f"what {name} gave")]
+    return Reference(Answer(values, tuple(tuple(floats(part) for part in row) for row in rows)), name)
 
 
-def _ask(net: Network, x: Array, against: str | Function, model: Any, config: Any, weights: Any) -> Reference:
+def _ask(
+    net: Network, inputs: list[Array], against: str | Function, model: Any, config: Any, weights: Any
+) -> Reference:
     if callable(against):
-        return _from_function(against, x)
+        return _from_function(against, net, inputs)
     if against not in FRAMEWORKS:
         msg = f"against={against!r} is none of {', '.join(map(repr, FRAMEWORKS))}, nor a function x -> (y, J)"
         raise InputError(msg)
@@ -43,26 +54,37 @@ def _ask(net: Network, x: Array, against: str | Function, model: Any, config: An
     if model is None:
         msg = f"against={against!r} needs model= (on the command line --reference): the live model, or its file"
         raise InputError(msg)
-    return FRAMEWORKS[against](Question(model, config, weights, x, net.output_shapes[0], net.dtype, origin))
+    question = Question(model, config, weights, tuple(inputs), net.output_shapes, net.dtype, origin)
+    return FRAMEWORKS[against](question)
 
 
-def _index(entry: int, *shapes: Shape) -> list[str]:
-    """A flat entry of the joined shapes as one text of indices for each shape."""
-    indices = iter(np.unravel_index(entry, sum(shapes, ())))
-    return [", ".join(str(next(indices)) for _ in shape) for shape in shapes]
+def _entry(entry: int, shapes: Sequence[Shape]) -> tuple[int, str]:
+    """Which of several arrays an entry of all of them, one after the other, is in, and its index there as text."""
+    for place, shape in enumerate(shapes):
+        if entry < math.prod(shape):
+            return place, ", ".join(map(str, np.unravel_index(entry, shape)))
+        entry -= math.prod(shape)
+    msg = "an entry beyond all arrays"
+    raise IndexError(msg)
 
 
 def _where(net: Network, agreement: Agreement, sample: int) -> str:
     """The unit near a kink, or the entry furthest beyond its bound, of the value or of the Jacobian."""
-    (out,), (features,) = net.output_shapes, net.input_shapes
+    outs, ins = net.output_shapes, net.input_shapes
+    ys = net.output_names if len(outs) > 1 else ("y",)
+    xs = net.input_names if len(ins) > 1 else ("x",)
     value_out = agreement.value_error[sample] > agreement.value_bound[sample]
     if agreement.kinks.near[sample] and agreement.agrees[sample]:
         node = net.graph.nodes[agreement.kinks.node[sample]]
         return f"{node.name}[{agreement.kinks.unit[sample]}]"
-    if value_out and agreement.jacobian_error[sample] <= agreement.jacobian_bound:
-        return f"y[{_index(agreement.value_entry[sample], out)[0]}]"
-    row, column = _index(agreement.jacobian_entry[sample], out, features)
-    return f"dy[{row}]/dx[{column}]"
+    if value_out and agreement.jacobian_error[sample] <= agreement.jacobian_bound[sample]:
+        place, index = _entry(agreement.value_entry[sample], outs)
+        return f"{ys[place]}[{index}]"
+    place, both = _entry(agreement.jacobian_entry[sample], [out + features for out in outs for features in ins])
+    o, i = divmod(place, len(ins))
+    indices = both.split(", ")
+    row, column = ", ".join(indices[: len(outs[o])]), ", ".join(indices[len(outs[o]) :])
+    return f"d{ys[o]}[{row}]/d{xs[i]}[{column}]"
 
 
 def _verdicts(net: Network, agreement: Agreement) -> npt.NDArray[np.void]:
@@ -78,7 +100,7 @@ def _verdicts(net: Network, agreement: Agreement) -> npt.NDArray[np.void]:
 
 def audit(
     net: Network,
-    x: npt.ArrayLike,
+    x: Any,
     against: str | Function = "tensorflow",
     *,
     model: Any = None,
@@ -87,6 +109,8 @@ def audit(
     engine: Engine = "auto",
 ) -> Report:
     """Compare a network's values and Jacobians at x with those of a framework, or of any function x -> (y, J).
+
+    Several inputs or outputs come and go as they do in `net.value_and_jacobian`.
 
     `model` is the live Keras model or the path of its file (with `config=` or `weights=` as for `load`); where it is
     not given, the file that `net` was loaded from. A sample is near a kink where a unit that moves with the input is
@@ -97,10 +121,9 @@ def audit(
     if not isinstance(net, Network):
         msg = f"audit() takes a Network, not a {type(net).__name__}"
         raise InputError(msg)
-    batch, _ = as_batch(x, net.input_shapes[0], net.dtype, net.input_names[0])
-    ours = net.value_and_jacobian(batch, engine=engine)
-    theirs = _ask(net, batch, against, model, config, weights)
-    agreement = compare(net.graph, batch, ours, (theirs.value, theirs.jacobian))
+    inputs, _ = as_inputs(x, net.input_names, net.input_shapes, net.dtype)
+    theirs = _ask(net, inputs, against, model, config, weights)
+    agreement = compare(net.graph, inputs, answer(net, inputs, engine=engine), theirs.answer)
     origin = net.graph.provenance
     return Report(
         samples=_verdicts(net, agreement),

@@ -115,7 +115,8 @@ def predict(arguments: Namespace) -> int:
     x = _inputs(net, arguments.input)
 
     def value(piece: Array) -> Array:
-        return net(piece, engine=arguments.engine)
+        y: Array = net(piece, engine=arguments.engine)
+        return y
 
     return _give(arrays.in_chunks(value, x, "predict", quiet=arguments.quiet), "y", arguments)
 
@@ -126,7 +127,8 @@ def jacobian(arguments: Namespace) -> int:
     x = _inputs(net, arguments.input)
 
     def block(piece: Array) -> Array:
-        return net.jacobian(piece, mode=arguments.mode, kink=arguments.kink, engine=arguments.engine)
+        j: Array = net.jacobian(piece, mode=arguments.mode, kink=arguments.kink, engine=arguments.engine)
+        return j
 
     return _give(arrays.in_chunks(block, x, "jacobian", quiet=arguments.quiet), "jacobian", arguments)
 

@@ -9,7 +9,7 @@ from typing import NoReturn, get_args
 from refgrad import __version__
 from refgrad.auditing.frameworks import FRAMEWORKS
 from refgrad.cli import commands
-from refgrad.network import Engine, Kink, Mode
+from refgrad.options import Engine, Kink, Mode
 
 _EXAMPLES = {
     "inspect": "refgrad inspect model.keras",

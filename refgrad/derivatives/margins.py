@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from refgrad.arrays import Array, flat
-from refgrad.derivatives.products import Linearization, pushed
+from refgrad.derivatives.products import Linearization, push
+from refgrad.derivatives.spans import span
 from refgrad.rounding import NEAR
 
 Mask = npt.NDArray[np.bool_]
@@ -34,14 +35,16 @@ def _moves(point: Linearization) -> list[Mask | None]:
     A ReLU after a ReLU sits on its kink whenever the first is off, and nothing depends on it.
     """
     rng = np.random.default_rng(0)
-    generic: list[Array | None] = []
-    for index in point.graph.inputs:
-        shape = (1, 1, *point.graph.shapes[index])
-        generic.append(rng.uniform(1, 2, size=shape).astype(point.graph.dtype))
-    return [None if tangent is None else tangent[0] != 0 for tangent in pushed(point, generic)]
+    graph = point.graph
+    generic = {
+        index: rng.uniform(1, 2, size=(1, 1, *graph.shapes[index])).astype(graph.dtype) for index in graph.inputs
+    }
+    everywhere = range(len(graph.nodes))
+    found = push(point, span(graph, graph.inputs, everywhere), generic)
+    return [None if (tangent := found.get(index)) is None else tangent[0] != 0 for index in everywhere]
 
 
-def _margins(point: Linearization) -> Iterator[tuple[int, Array, Array | None]]:
+def distances(point: Linearization) -> Iterator[tuple[int, Array, Array | None]]:
     """Every node that has kinks or jumps: its units' distances to the nearest of either, and of the jumps alone.
 
     Units that do not move with the input are infinitely far away.
@@ -59,7 +62,7 @@ def _margins(point: Linearization) -> Iterator[tuple[int, Array, Array | None]]:
 
 def on_kink(point: Linearization) -> tuple[int, str] | None:
     """The first sample and unit that sits exactly on a kink, if any does."""
-    for index, distance, _ in _margins(point):
+    for index, distance, _ in distances(point):
         hits = np.argwhere(distance == 0)
         if len(hits):
             sample, unit = hits[0]
@@ -73,7 +76,7 @@ def near_kinks(point: Linearization, sigma: Sequence[Array]) -> NearKinks:
     samples = np.arange(len(point.values[graph.inputs[0]]))
     least, jump = np.full(len(samples), np.inf), np.zeros(len(samples), bool)
     nearest_node, nearest_unit = np.full(len(samples), -1), np.zeros(len(samples), np.intp)
-    for index, distance, to_jump in _margins(point):
+    for index, distance, to_jump in distances(point):
         noise = np.reshape(sum(sigma[source] for source in graph.nodes[index].inputs), distance.shape)
         if to_jump is not None:
             jump |= (to_jump <= NEAR * noise).any(axis=1)

@@ -10,12 +10,13 @@ Shapes: values `(batch, *shape)`, tangents and cotangents `(k, batch, *shape)`; 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from refgrad.arrays import Array
-from refgrad.graph import Graph
+from refgrad.derivatives.spans import Span, span
+from refgrad.graph import Graph, Node
 from refgrad.ops.op import KinkPolicy
 
 
@@ -33,63 +34,77 @@ class Linearization:
         return tuple(self.values[index] for index in self.graph.outputs)
 
 
-def values(graph: Graph, inputs: Sequence[Array]) -> list[Array]:
-    """Every node's value; `inputs` are in the order of `graph.inputs`."""
+def _evaluate(graph: Graph, inputs: Sequence[Array], at: Callable[[Node, list[Array]], Array]) -> list[Array]:
+    """Every node's value by `at`; `inputs` are in the order of `graph.inputs`."""
     given = dict(zip(graph.inputs, inputs, strict=True))
     found: list[Array] = []
     for index, node in enumerate(graph.nodes):
-        arguments = [given[index]] if index in given else [found[source] for source in node.inputs]
-        found.append(node.op.forward(*arguments))
+        found.append(at(node, [given[index]] if index in given else [found[source] for source in node.inputs]))
     return found
+
+
+def values(graph: Graph, inputs: Sequence[Array]) -> list[Array]:
+    """Every node's value."""
+    return _evaluate(graph, inputs, lambda node, arguments: node.op.forward(*arguments))
 
 
 def linearize(graph: Graph, inputs: Sequence[Array], kink: KinkPolicy) -> Linearization:
     """Every node's value and tape."""
-    given = dict(zip(graph.inputs, inputs, strict=True))
-    found: list[Array] = []
     tapes: list[Any] = []
-    for index, node in enumerate(graph.nodes):
-        arguments = [given[index]] if index in given else [found[source] for source in node.inputs]
+
+    def at(node: Node, arguments: list[Array]) -> Array:
         value, tape = node.op.linearize(*arguments, kink=kink)
-        found.append(value)
         tapes.append(tape)
-    return Linearization(graph, tuple(found), tuple(tapes))
+        return value
+
+    return Linearization(graph, tuple(_evaluate(graph, inputs, at)), tuple(tapes))
 
 
-def pushed(point: Linearization, tangents: Sequence[Array | None]) -> list[Array | None]:
-    """Every node's tangent, given those of the inputs."""
-    graph = point.graph
-    given = dict(zip(graph.inputs, tangents, strict=True))
-    found: list[Array | None] = []
-    for index, node in enumerate(graph.nodes):
-        arguments = [given[index]] if index in given else [found[source] for source in node.inputs]
-        zero = all(tangent is None for tangent in arguments)
-        found.append(None if zero else node.op.jvp(point.tapes[index], *arguments))
+def push(point: Linearization, path: Span, seeds: Mapping[int, Array]) -> dict[int, Array]:
+    """Tangents of a span's targets, given those of its sources; what is missing is zero."""
+    found = dict(seeds)
+    for index, dropped in zip(path.nodes, path.dropped, strict=True):
+        node = point.graph.nodes[index]
+        arguments = [found.get(source) for source in node.inputs]
+        if any(argument is not None for argument in arguments):
+            found[index] = node.op.jvp(point.tapes[index], *arguments)
+        for gone in dropped:
+            found.pop(gone, None)
+    return found
+
+
+def pull(point: Linearization, path: Span, seeds: Mapping[int, Array]) -> dict[int, Array]:
+    """Cotangents of a span's sources, given those of its targets; what is missing is zero."""
+    pending, wanted = dict(seeds), {*path.nodes, *path.sources}
+    for index in reversed(path.nodes):
+        if index not in pending:
+            continue
+        node = point.graph.nodes[index]
+        parts = node.op.vjp(point.tapes[index], pending.pop(index))
+        for source, part in zip(node.inputs, parts, strict=True):
+            if part is not None and source in wanted:
+                pending[source] = pending[source] + part if source in pending else part
+    return pending
+
+
+def _given(ends: Sequence[int], vectors: Sequence[Array | None]) -> dict[int, Array]:
+    """The vectors of some ends by node, without structural zeros; those of an end that is there twice add up."""
+    found: dict[int, Array] = {}
+    for index, vector in zip(ends, vectors, strict=True):
+        if vector is not None:
+            found[index] = found[index] + vector if index in found else vector
     return found
 
 
 def jvp(point: Linearization, tangents: Sequence[Array | None]) -> list[Array | None]:
     """Tangents of the outputs, given those of the inputs: ẏ = J ẋ."""
-    found = pushed(point, tangents)
-    return [found[index] for index in point.graph.outputs]
+    graph = point.graph
+    found = push(point, span(graph, graph.inputs, graph.outputs), _given(graph.inputs, tangents))
+    return [found.get(index) for index in graph.outputs]
 
 
 def vjp(point: Linearization, cotangents: Sequence[Array | None]) -> list[Array | None]:
     """Cotangents of the inputs, given those of the outputs: x̄ = Jᵀ ȳ."""
     graph = point.graph
-    pending: dict[int, Array] = {}
-
-    def add(index: int, cotangent: Array) -> None:
-        pending[index] = pending[index] + cotangent if index in pending else cotangent
-
-    for index, cotangent in zip(graph.outputs, cotangents, strict=True):
-        if cotangent is not None:
-            add(index, cotangent)
-    for index in reversed(range(len(graph.nodes))):
-        node = graph.nodes[index]
-        if index in pending and node.inputs:
-            pulled = node.op.vjp(point.tapes[index], pending.pop(index))
-            for source, part in zip(node.inputs, pulled, strict=True):
-                if part is not None:
-                    add(source, part)
-    return [pending.get(index) for index in graph.inputs]
+    found = pull(point, span(graph, graph.inputs, graph.outputs), _given(graph.outputs, cotangents))
+    return [found.get(index) for index in graph.inputs]

@@ -6,8 +6,6 @@ from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
 
-import numpy as np
-
 from refgrad.arrays import Array
 from refgrad.derivatives.order import Direction
 from refgrad.kernels.program import Program
@@ -44,16 +42,11 @@ def _plain(x: Array) -> Array:
     return x if x.flags.writeable else x.copy()
 
 
-def value(program: Program, x: Array) -> Array:
-    """Outputs (batch, n_out) at x (batch, n_in)."""
-    y = np.empty((len(x), program.widths[-1]), x.dtype)
+def value(program: Program, x: Array, y: Array) -> None:
+    """Write outputs (batch, n_out) at x (batch, n_in) into y, which is C-contiguous."""
     _compiled().value(program.arguments, _plain(x), y)
-    return y
 
 
-def value_and_jacobian(program: Program, x: Array, direction: Direction) -> tuple[Array, Array]:
-    """Outputs (batch, n_out) and Jacobians (batch, n_out, n_in) at x (batch, n_in)."""
-    n_in, n_out = program.widths[0], program.widths[-1]
-    y, jacobian = np.empty((len(x), n_out), x.dtype), np.empty((len(x), n_out, n_in), x.dtype)
+def value_and_jacobian(program: Program, x: Array, direction: Direction, y: Array, jacobian: Array) -> None:
+    """Write outputs (batch, n_out) and Jacobians (batch, n_out, n_in) into C-contiguous arrays."""
     _compiled().value_and_jacobian(program.arguments, _plain(x), direction == "forward", y, jacobian)
-    return y, jacobian

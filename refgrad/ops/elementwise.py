@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -108,9 +109,9 @@ class Elementwise(Op):
         return scaled
 
     def cost(self, k: int, *shapes: Shape) -> int:
-        """Counted as nothing: it is one multiplication where a product is n."""
-        del k, shapes
-        return 0
+        """k for each number: one multiplication."""
+        (given,) = shapes
+        return k * math.prod(given)
 
     def config(self) -> dict[str, Any]:
         """The row's name and its parameters; JSON has no infinity, so text stands for it."""

@@ -6,29 +6,28 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from refgrad.agreement import Answer
 from refgrad.arrays import Array, Shape
 from refgrad.graph import Provenance
 
 
 @dataclass(frozen=True, eq=False)
 class Question:
-    """A model, live or as files, the inputs (batch, *in), the shape of an output, and the dtype to compute in."""
+    """A model, live or as files, inputs (batch, *in) in the network's order, its output shapes, and its dtype."""
 
     model: Any
     config: Any
     weights: Any
-    x: Array
-    out: Shape
+    inputs: tuple[Array, ...]
+    outputs: tuple[Shape, ...]
     dtype: np.dtype[Any]
     provenance: Provenance
 
 
 @dataclass(frozen=True, eq=False)
 class Reference:
-    """Value (batch, *out), Jacobian (batch, *out, *in), and in words who computed them and how."""
+    """The answer, and in words who computed it and how."""
 
-    value: npt.NDArray[Any]
-    jacobian: npt.NDArray[Any]
+    answer: Answer
     how: str

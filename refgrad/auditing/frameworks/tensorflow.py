@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import math
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from refgrad.agreement import Answer
 from refgrad.auditing.frameworks.reference import Question, Reference
 from refgrad.errors import InputError, MissingExtraError, UnsupportedError
 from refgrad.paths import is_json_text
@@ -75,10 +77,24 @@ def _in_dtype(model: Any, dtype: str) -> Any:
 def _check_shapes(model: Any, question: Question) -> None:
     """Refuse a model of another shape before TensorFlow stumbles over it."""
     theirs = [[tuple(tensor.shape[1:]) for tensor in tensors] for tensors in (model.inputs, model.outputs)]
-    ours = [[tuple(question.x.shape[1:])], [question.out]]
+    ours = [[tuple(x.shape[1:]) for x in question.inputs], list(question.outputs)]
     if theirs != ours:
         msg = f"the model to compare with maps {theirs[0]} to {theirs[1]}; this network maps {ours[0]} to {ours[1]}"
         raise InputError(msg)
+
+
+def _rows(tape: Any, y: Any, inputs: list[Any], constant: Callable[[Any], Any]) -> list[np.ndarray[Any, Any]]:
+    """The Jacobians of one output by all inputs, a row at a time."""
+    shape, n_out = y.shape, math.prod(y.shape[1:])
+    rows: list[list[Any]] = [[] for _ in inputs]
+    for j in range(n_out):
+        cotangent = np.zeros((shape[0], n_out), y.dtype.as_numpy_dtype)
+        cotangent[:, j] = 1
+        unit = constant(cotangent.reshape(shape))
+        parts = tape.gradient(y, inputs, output_gradients=unit, unconnected_gradients="zero")
+        for row, part in zip(rows, parts, strict=True):
+            row.append(part.numpy())
+    return [np.stack(row, axis=1).reshape(*shape, *x.shape[1:]) for row, x in zip(rows, inputs, strict=True)]
 
 
 def ask(question: Question) -> Reference:
@@ -89,20 +105,14 @@ def ask(question: Question) -> Reference:
     tf, keras = _frameworks(generation)
     model = model if live else _load(keras, question)
     if not getattr(model, "inputs", None):
-        model.build((None, *question.x.shape[1:]))  # saved or made without its input's shape
+        model.build((None, *question.inputs[0].shape[1:]))  # saved or made without its input's shape
     _check_shapes(model, question)
     model = _in_dtype(model, question.dtype.name)
-    x = tf.constant(question.x)
+    inputs = [tf.constant(x) for x in question.inputs]
     with tf.GradientTape(persistent=True) as tape:
-        tape.watch(x)
-        y = model(x, training=False)
-    n_out = math.prod(question.out)
-    rows = []
-    for j in range(n_out):
-        cotangent = np.zeros((len(question.x), n_out), question.dtype)
-        cotangent[:, j] = 1
-        unit = tf.constant(cotangent.reshape(y.shape))
-        rows.append(tape.gradient(y, x, output_gradients=unit, unconnected_gradients="zero").numpy())
-    jacobian = np.stack(rows, axis=1).reshape(*y.shape, *question.x.shape[1:])
+        tape.watch(inputs)
+        given = model(inputs if len(inputs) > 1 else inputs[0], training=False)
+    outputs = tf.nest.flatten(given)
+    jacobians = tuple(tuple(_rows(tape, y, inputs, tf.constant)) for y in outputs)
     how = f"{keras.__name__} {keras.__version__}, eager GradientTape, {question.dtype.name}"
-    return Reference(y.numpy(), jacobian, f"TensorFlow {tf.__version__}, {how}")
+    return Reference(Answer(tuple(y.numpy() for y in outputs), jacobians), f"TensorFlow {tf.__version__}, {how}")

@@ -1,0 +1,112 @@
+"""Working through a batch piece by piece: how large the pieces, which threads, and how far it has come."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from typing import Any
+
+import numpy as np
+
+from refgrad.errors import InputError
+
+Work = Callable[[slice], None]
+
+DELAY = 1.0
+"""Seconds before a progress bar appears: short work needs none."""
+
+_pools: dict[int, ThreadPoolExecutor] = {}
+_lock = threading.Lock()
+
+
+def _after_fork() -> None:
+    """A child process has none of its parent's threads, and perhaps a lock that nobody will release."""
+    global _lock
+    _lock = threading.Lock()
+    _pools.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+def _pool(threads: int) -> ThreadPoolExecutor:
+    with _lock:
+        if threads not in _pools:
+            _pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix="refgrad")
+        return _pools[threads]
+
+
+def threads_allowed(threads: int | None) -> int:
+    """The number asked for, or `REFGRAD_NUM_THREADS`, or the CPUs this process may use."""
+    if threads is not None:
+        return int(threads)
+    stated = os.environ.get("REFGRAD_NUM_THREADS")
+    if stated is None:
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if not stated.isdecimal() or int(stated) < 1:
+        msg = f"the environment says REFGRAD_NUM_THREADS={stated!r}, which is not a whole number above 0"
+        raise InputError(msg)
+    return int(stated)
+
+
+def samples_within(max_bytes: int, bytes_per_sample: int) -> int:
+    """How many samples at once take at most `max_bytes`: at least one."""
+    return max(1, max_bytes // max(1, bytes_per_sample))
+
+
+def _pieces(samples: int, size: int) -> list[slice]:
+    return [slice(start, min(start + size, samples)) for start in range(0, max(samples, 1), size)]
+
+
+def _silently(work: Work, piece: slice) -> int:
+    """NumPy's error state is each thread's own: infinities and NaN are results here, not events."""
+    with np.errstate(all="ignore"):
+        work(piece)
+    return int(piece.stop - piece.start)
+
+
+def each(work: Work, samples: int, size: int, *, threads: int = 1, progress: bool = False, what: str = "") -> None:
+    """Do `work` for every piece of at most `size` samples; one empty piece where there are no samples.
+
+    Pieces write to places of their own, so neither their order nor the number of threads changes a result.
+    """
+    pieces = _pieces(samples, size)
+    if len(pieces) == 1 and not progress:
+        _silently(work, pieces[0])
+        return
+    with _bar(samples, what, shown=progress) as bar:
+        if threads == 1 or len(pieces) == 1:
+            for piece in pieces:
+                bar.update(_silently(work, piece))
+            return
+        futures = [_pool(threads).submit(_silently, work, piece) for piece in pieces]
+        try:
+            for future in as_completed(futures):
+                bar.update(future.result())
+        finally:
+            for future in futures:
+                future.cancel()
+
+
+class _NoBar:
+    """Takes the place of a progress bar that nobody asked for."""
+
+    def __enter__(self) -> _NoBar:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Nothing to close."""
+
+    def update(self, _: int) -> None:
+        """Nothing to show."""
+
+
+def _bar(samples: int, what: str, *, shown: bool) -> Any:
+    if not shown:
+        return _NoBar()
+    from tqdm import tqdm  # only where a bar is asked for: importing refgrad loads NumPy alone
+
+    return tqdm(total=samples, desc=what, unit=" samples", unit_scale=True, leave=False, delay=DELAY)

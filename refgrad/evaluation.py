@@ -1,0 +1,180 @@
+"""Running a graph on whole batches, in pieces: NumPy's products or the compiled kernels, into arrays that are given."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from refgrad.arrays import Array, Shape
+from refgrad.chunks import each, samples_within
+from refgrad.derivatives import margins, products
+from refgrad.derivatives.jacobian import Picked, fill
+from refgrad.derivatives.kinks import Kinks, find_kinks, joined
+from refgrad.derivatives.order import Block, Direction, Order
+from refgrad.derivatives.spans import span
+from refgrad.ends import Ends, Positions
+from refgrad.errors import KinkError
+from refgrad.graph import Graph
+from refgrad.kernels import run
+from refgrad.kernels.program import Program
+from refgrad.options import MAX_BYTES, Kink, Options
+from refgrad.planning import Plan, bytes_per_sample
+
+
+@dataclass(frozen=True, eq=False)
+class Job:
+    """Jacobians to be made: of which ends and features, in which order, by which program if the plan says so."""
+
+    graph: Graph
+    outputs: Ends
+    inputs: Ends
+    block: Block
+    picked: Picked
+    made: Order
+    program: Program | None
+    plan: Plan
+    options: Options
+
+    @property
+    def rows(self) -> list[Shape]:
+        """The shape that the picked features of each output have."""
+        return _shapes(self.graph, self.block.targets, self.picked.rows)
+
+    @property
+    def columns(self) -> list[Shape]:
+        """The shape that the picked features of each input have."""
+        return _shapes(self.graph, self.block.sources, self.picked.columns)
+
+
+def _shapes(graph: Graph, ends: Sequence[int], picked: Sequence[Positions | None]) -> list[Shape]:
+    return [graph.shapes[end] if places is None else places.shape for end, places in zip(ends, picked, strict=True)]
+
+
+def linearize(graph: Graph, inputs: Sequence[Array], kink: Kink, first: int = 0) -> products.Linearization:
+    """The graph at a point, with the slopes that `kink` chooses; `first` is the first sample's place in its batch."""
+    point = products.linearize(graph, inputs, "keras" if kink == "raise" else kink)
+    hit = margins.on_kink(point) if kink == "raise" else None
+    if hit is not None:
+        msg = f"sample {first + hit[0]}: unit {hit[1]} is exactly on a kink, and kink='raise' was asked for"
+        raise KinkError(msg)
+    return point
+
+
+def _contiguous(target: Array, *shape: int) -> Array:
+    """The target itself in another shape if its memory allows that, or else a place to compute in."""
+    return target.view(np.ndarray).reshape(shape) if target.flags.c_contiguous else np.empty(shape, target.dtype)
+
+
+def _give(block: Array, target: Array) -> None:
+    if not np.shares_memory(block, target):
+        target[...] = block.reshape(target.shape)
+
+
+def values(graph: Graph, program: Program | None, inputs: Sequence[Array], into: Sequence[Array], threads: int) -> None:
+    """Write the value of every output, `(batch, *out)`."""
+    samples = len(inputs[0])
+
+    def work(piece: slice) -> None:
+        at = [x[piece] for x in inputs]
+        if program is not None:
+            run.value(program, at[0], into[0][piece])
+            return
+        found = products.values(graph, at)
+        for target, index in zip(into, graph.outputs, strict=True):
+            target[piece] = found[index]
+
+    size = samples_within(MAX_BYTES // threads, bytes_per_sample(graph, 0, 0))
+    each(work, samples, size if program is None else max(1, math.ceil(samples / threads)), threads=threads)
+
+
+def jacobians(job: Job, inputs: Sequence[Array], values: Sequence[Array], into: Sequence[Sequence[Array]]) -> None:
+    """Write the value of every output and its Jacobian by every input, `(batch, *rows, *columns)`."""
+    work = _by_numpy if job.program is None else _by_kernels
+    plan, options = job.plan, job.options
+
+    def piecewise(piece: slice) -> None:
+        here = [[block[piece] for block in row] for row in into]
+        work(job, [x[piece] for x in inputs], [y[piece] for y in values], here, piece.start)
+
+    samples = len(inputs[0])
+    each(piecewise, samples, plan.at_once, threads=plan.threads, progress=options.progress, what="jacobian")
+
+
+def _by_numpy(job: Job, inputs: list[Array], values: list[Array], into: list[list[Array]], first: int) -> None:
+    point = linearize(job.graph, inputs, job.options.kink, first)
+    for target, value in zip(values, point.outputs, strict=True):
+        target[...] = value
+    entries = [
+        [_contiguous(target, len(target), n, m) for m, target in zip(job.block.columns, row, strict=True)]
+        for n, row in zip(job.block.rows, into, strict=True)
+    ]
+    fill(point, job.made, job.picked, job.plan.vectors, entries)
+    for row, blocks in zip(into, entries, strict=True):
+        for target, block in zip(row, blocks, strict=True):
+            _give(block, target)
+
+
+def _by_kernels(job: Job, inputs: list[Array], values: list[Array], into: list[list[Array]], first: int) -> None:
+    del first
+    assert job.program is not None
+    (x,), (y,), ((target,),) = inputs, values, into
+    (rows,), (columns,) = job.picked.rows, job.picked.columns
+    value = _contiguous(y, *y.shape)
+    whole = (len(x), y.shape[1], x.shape[1])
+    block = _contiguous(target, *whole) if rows is None and columns is None else np.empty(whole, x.dtype)
+    run.value_and_jacobian(job.program, x, "forward" if job.plan.mode == "forward" else "reverse", value, block)
+    _give(value, y)
+    if rows is not None:
+        block = block[:, rows.ravel()]
+    if columns is not None:
+        block = block[:, :, columns.ravel()]
+    _give(block, target)
+
+
+def product(
+    graph: Graph,
+    inputs: Sequence[Array],
+    vectors: Sequence[Array | None],
+    direction: Direction,
+    kink: Kink,
+    threads: int,
+) -> tuple[list[Array], list[Array]]:
+    """Values of the outputs, and the products with some vectors, `(k, batch, *shape)`.
+
+    Forward: tangents of the inputs give those of the outputs. Reverse: cotangents of the outputs give the inputs'.
+    """
+    samples = len(inputs[0])
+    k = next(len(vector) for vector in vectors if vector is not None)
+    values = [np.empty((samples, *graph.shapes[index]), graph.dtype) for index in graph.outputs]
+    ends = graph.outputs if direction == "forward" else graph.inputs
+    results = [np.zeros((k, samples, *graph.shapes[index]), graph.dtype) for index in ends]
+    take = products.jvp if direction == "forward" else products.vjp
+
+    def work(piece: slice) -> None:
+        point = linearize(graph, [x[piece] for x in inputs], kink, piece.start)
+        for target, value in zip(values, point.outputs, strict=True):
+            target[piece] = value
+        found = take(point, [None if vector is None else vector[:, piece] for vector in vectors])
+        for result, part in zip(results, found, strict=True):
+            if part is not None:
+                result[:, piece] = part
+
+    peak = span(graph, graph.inputs, graph.outputs).peak
+    size = samples_within(MAX_BYTES // threads, bytes_per_sample(graph, k, peak))
+    each(work, samples, size, threads=threads)
+    return values, results
+
+
+def kinks(graph: Graph, inputs: Sequence[Array], tol: float) -> Kinks:
+    """The units within `tol` of a kink at each sample, and the nearest of all."""
+    samples = len(inputs[0])
+    found: list[Kinks] = []
+
+    def work(piece: slice) -> None:
+        found.append(find_kinks(products.linearize(graph, [x[piece] for x in inputs], "keras"), tol, piece.start))
+
+    each(work, samples, samples_within(MAX_BYTES, bytes_per_sample(graph, 1, 0)))
+    return joined(found)

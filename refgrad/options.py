@@ -1,0 +1,110 @@
+"""What a derivative may be asked to do, checked once: the options of `jacobian` and its kin."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypedDict, get_args
+
+import numpy as np
+import numpy.typing as npt
+
+from refgrad.errors import InputError, UnsupportedError
+
+Mode = Literal["auto", "forward", "reverse", "split"]
+Kink = Literal["keras", "left", "right", "mean", "raise"]
+Engine = Literal["auto", "numpy", "numba"]
+MAX_BYTES = 256 * 2**20
+
+
+class Request(TypedDict, total=False):
+    """The options as keyword arguments; `Options` says what each means."""
+
+    outputs: str | int | Sequence[str | int] | None
+    inputs: str | int | Sequence[str | int] | None
+    output_index: Any
+    input_index: Any
+    mode: Mode
+    kink: Kink
+    engine: Engine
+    threads: int | None
+    max_bytes: int
+    out: npt.NDArray[Any] | dict[str, Any] | tuple[Any, Any] | None
+    progress: bool
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a Jacobian is computed, and what of it.
+
+    `outputs`, `inputs`: which tensors, by name or place; a list gives a dict. `output_index`, `input_index`: which of
+    their features, as NumPy indexes them: J is `(batch, *y[0][output_index].shape, *x[0][input_index].shape)`.
+
+    `mode`: the end the chain is multiplied from: "forward" pushes unit tangents from the input, "reverse" pulls unit
+    cotangents from the output, "split" does both to a tensor that all paths pass, and multiplies there (where there is
+    none, it does what "auto" does without it). "auto" takes what needs fewest multiply–adds.
+
+    `kink`: a unit's slope exactly on a kink. `engine`: what computes. `threads`: how many at most; None for
+    `REFGRAD_NUM_THREADS` or all allowed. `max_bytes` bounds temporaries: the batch is worked in chunks. `out`: arrays
+    to write into. `progress`: show a bar on standard error once the work takes over a second.
+    """
+
+    outputs: Any = None
+    inputs: Any = None
+    output_index: Any = None
+    input_index: Any = None
+    mode: Mode = "auto"
+    kink: Kink = "keras"
+    engine: Engine = "auto"
+    threads: int | None = None
+    max_bytes: int = MAX_BYTES
+    out: Any = None
+    progress: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse what is not one of the alternatives."""
+        check("mode", self.mode, Mode)
+        check("kink", self.kink, Kink)
+        check("engine", self.engine, Engine)
+        check_count("max_bytes", self.max_bytes)
+        check_threads(self.threads)
+        if not isinstance(self.progress, bool | np.bool_):
+            msg = f"progress={self.progress!r} is neither True nor False"
+            raise InputError(msg)
+
+
+def check(option: str, value: Any, allowed: Any) -> None:
+    """Refuse a value that is not one of a Literal's."""
+    if not isinstance(value, str) or value not in get_args(allowed):
+        msg = f"{option}={value!r} is not one of {', '.join(map(repr, get_args(allowed)))}"
+        raise InputError(msg)
+
+
+def check_count(option: str, value: Any) -> None:
+    """Refuse what is no whole number above 0."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        msg = f"{option}={value!r} is not a whole number above 0"
+        raise InputError(msg)
+
+
+def check_threads(threads: Any) -> None:
+    """Refuse a number of threads that is none."""
+    if threads is not None:
+        check_count("threads", threads)
+
+
+def check_samples(samples: Any) -> None:
+    """Refuse a number of samples that is none."""
+    if not isinstance(samples, int | np.integer) or isinstance(samples, bool) or samples < 0:
+        msg = f"{samples!r} is no number of samples"
+        raise InputError(msg)
+
+
+def check_product(kink: Any, engine: Any, threads: Any) -> None:
+    """Refuse options that `jvp` and `vjp` cannot follow."""
+    check("kink", kink, Kink)
+    check("engine", engine, Engine)
+    check_threads(threads)
+    if engine == "numba":
+        msg = "engine='numba' has no kernels for jvp and vjp yet; use engine='numpy' or 'auto'"
+        raise UnsupportedError(msg)

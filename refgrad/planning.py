@@ -1,0 +1,89 @@
+"""Which algorithm runs, in pieces of what size, and why: decided from counted costs before any arithmetic."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from refgrad.chunks import samples_within, threads_allowed
+from refgrad.derivatives.order import Multiply, Order, Step
+from refgrad.derivatives.spans import size
+from refgrad.graph import Graph
+from refgrad.options import Options
+
+WORTH_A_THREAD = 4_000_000
+"""Multiply–adds that take a kernel about a millisecond: pieces of less than that stay on the caller's thread."""
+
+KERNEL_PAYS = 4.0
+"""How many times more multiply–adds the kernels may do than NumPy, which can leave out rows and columns or split: for
+small layers NumPy spends that much on calls."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What would run for a number of samples: `print` it.
+
+    `multiply_adds` is counted per sample; `at_once` how many samples are worked on at a time by each of `threads`, and
+    `vectors` how many unit vectors. `why` says why this engine and this mode.
+    """
+
+    samples: int
+    engine: Literal["numba", "numpy"]
+    mode: Literal["forward", "reverse", "split"]
+    multiply_adds: int
+    at_once: int
+    vectors: int
+    threads: int
+    why: str
+
+    def __str__(self) -> str:
+        return (
+            f"{self.mode} mode on {self.engine}: {self.multiply_adds:,} multiply–adds a sample, {self.samples:,} in "
+            f"pieces of {self.at_once:,} on {self.threads} thread{'s' * (self.threads > 1)}; {self.why}"
+        )
+
+
+def bytes_per_sample(graph: Graph, vectors: int, peak: int) -> int:
+    """Temporaries of one sample on the NumPy path: every node's value and tape, and the vectors under way twice."""
+    numbers = 3 * sum(size(graph, index) for index in range(len(graph.nodes)))
+    return graph.dtype.itemsize * (numbers + 2 * vectors * peak)
+
+
+def _peak(step: Step) -> int:
+    """How many numbers of a vector, or of a whole matrix for `Multiply`, a step holds at once."""
+    if isinstance(step, Multiply):
+        return max(_peak(step.left), _peak(step.right))
+    return max(step.span.peak * step.vectors, _peak(step.after) if step.after else 0)
+
+
+def pieces(graph: Graph, made: Order, options: Options, threads: int) -> tuple[int, int]:
+    """How many samples, and how many unit vectors, to have under way at once on the NumPy path."""
+    allowed = max(1, options.max_bytes // threads)
+    widest = max((step.span.peak for step in made.steps if not isinstance(step, Multiply)), default=1)
+    vectors = max((step.vectors for step in made.steps if not isinstance(step, Multiply)), default=1)
+    if made.mode != "split":
+        spare = allowed - bytes_per_sample(graph, 0, 0)
+        vectors = max(1, min(vectors, spare // max(1, 2 * graph.dtype.itemsize * widest)))
+        return samples_within(allowed, bytes_per_sample(graph, vectors, widest)), vectors
+    peak = max(_peak(step) for step in made.steps)
+    return samples_within(allowed, bytes_per_sample(graph, 1, peak)), vectors
+
+
+def plan(samples: int, options: Options, graph: Graph, made: Order, kernels: Order | str) -> Plan:
+    """The plan for Jacobians of a graph whose cheapest order is `made`.
+
+    `kernels` is the order the kernels would take, for they make whole Jacobians only, or why they cannot.
+    """
+    counted = f"{made.mode} is the least counted" if options.mode == "auto" else f"mode={options.mode!r} was asked for"
+    if isinstance(kernels, Order) and (options.engine == "numba" or kernels.cost <= KERNEL_PAYS * made.cost):
+        threads = max(1, min(threads_allowed(options.threads), samples * kernels.cost // WORTH_A_THREAD))
+        least = math.ceil(WORTH_A_THREAD / max(1, kernels.cost))
+        at_once = max(1, samples) if threads == 1 else max(least, math.ceil(samples / (4 * threads)))
+        vectors = sum(step.vectors for step in kernels.steps if not isinstance(step, Multiply))
+        why = f"{kernels.mode} is what the kernels do with least" if options.mode == "auto" else counted
+        return Plan(samples, "numba", kernels.mode, kernels.cost, at_once, vectors, threads, why)
+    threads = options.threads or 1
+    at_once, vectors = pieces(graph, made, options, threads)
+    kept = kernels if isinstance(kernels, str) else f"the kernels would do {kernels.cost:,} multiply–adds"
+    return Plan(samples, "numpy", made.mode, made.cost, at_once, vectors, threads, f"{counted}; not numba: {kept}")
