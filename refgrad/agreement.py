@@ -31,9 +31,9 @@ class Agreement:
 
     The bound of a Jacobian is the project's tolerance times max|J| over the set, of one output by one input; of a value
     the same of max|y|, or 8 σ of its rounding error where that is more. Entries count through all outputs, and for the
-    Jacobian through all outputs by all inputs. Near a kink the slope is a choice: any finite one will do, and only values
-    are held to their bound; near a jump any finite value will do. `judged` are the samples held to all bounds:
-    those away from kinks, with finite numbers and a finite rounding error.
+    Jacobian through all outputs by all inputs. Near a kink the slope is a choice: any finite one will do, and only
+    values are held to their bound; near a jump any finite value will do. `judged` are the samples held to all
+    bounds: those away from kinks, with finite numbers and a finite rounding error.
     """
 
     value_error: Array
