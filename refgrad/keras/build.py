@@ -26,7 +26,7 @@ Arrays = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Builder:
-    """How a layer class becomes ops: its arrays' roles in Keras's order, and the ops they make in a generation of Keras."""
+    """How a layer class becomes ops: the roles of its arrays in Keras's order, and the ops of a Keras generation."""
 
     roles: Callable[[Config], tuple[str, ...]]
     steps: Callable[[str, Config, Arrays, int], Steps]

@@ -1,7 +1,7 @@
 """From any version's config to one canonical config: every spelling that is understood, and no other.
 
 Canonical: a `ModelConfig` whose layers carry a class name, a name, and exactly the keys of their `KEYS` row, each with
-a plain value: `activation` is a name of the activation table, numbers are numbers, `null` is resolved. What could change
+a plain value: `activation` is a name of Keras 2's or 3's, numbers are numbers, `null` is resolved. What could change
 the output and is not understood is refused by name.
 """
 
