@@ -18,7 +18,7 @@ from refgrad.keras.dialect import LayerConfig, ModelConfig, translate
 from refgrad.keras.matching import Wanted, assign
 from refgrad.ops import Affine, Elementwise
 from refgrad.paths import is_json_text
-from refgrad.sequential import Steps, dense, elementwise
+from refgrad.sequential import Steps, activation, dense
 
 Config = Mapping[str, Any]
 Arrays = Mapping[str, Array]
@@ -26,22 +26,22 @@ Arrays = Mapping[str, Array]
 
 @dataclass(frozen=True)
 class Builder:
-    """How a layer class becomes ops: the roles of its arrays in Keras's order, and the ops they make."""
+    """How a layer class becomes ops: the roles of its arrays in Keras's order, and the ops of a Keras generation."""
 
     roles: Callable[[Config], tuple[str, ...]]
-    steps: Callable[[str, Config, Arrays], Steps]
+    steps: Callable[[str, Config, Arrays, int], Steps]
 
 
-def _dense(name: str, config: Config, arrays: Arrays) -> Steps:
+def _dense(name: str, config: Config, arrays: Arrays, keras: int) -> Steps:
     kernel, units = arrays["kernel"], config["units"]
     if kernel.ndim != 2 or kernel.shape[1] != units:
         msg = f"kernel has shape {kernel.shape}; units={units} needs (inputs, {units})"
         raise MismatchError(msg)
-    return dense(name, kernel, arrays.get("bias"), config["activation"])
+    return dense(name, kernel, arrays.get("bias"), config["activation"], keras)
 
 
-def _relu(name: str, config: Config, arrays: Arrays) -> Steps:
-    del arrays
+def _relu(name: str, config: Config, arrays: Arrays, keras: int) -> Steps:
+    del arrays, keras
     return [(name, Elementwise("relu", (config["max_value"], config["negative_slope"], config["threshold"])))]
 
 
@@ -50,13 +50,13 @@ def _none(config: Config) -> tuple[str, ...]:
     return ()
 
 
-_IDENTITY = Builder(_none, lambda _name, _config, _arrays: [])
+_IDENTITY = Builder(_none, lambda *_: [])
 
 LAYERS: Mapping[str, Builder] = {
     "InputLayer": _IDENTITY,
     "Dropout": _IDENTITY,
     "Dense": Builder(lambda config: ("kernel", "bias") if config["use_bias"] else ("kernel",), _dense),
-    "Activation": Builder(_none, lambda name, config, _: elementwise(name, config["activation"])),
+    "Activation": Builder(_none, lambda name, config, _, keras: activation(name, config["activation"], keras)),
     "ReLU": Builder(_none, _relu),
 }
 
@@ -114,7 +114,7 @@ def build(raw: RawModel) -> Graph:
         for layer in model.layers:
             with naming(f"layer {layer.name!r} ({layer.class_name})"):
                 _check_numbers(layer, arrays[layer.name])
-                steps += LAYERS[layer.class_name].steps(layer.name, layer.config, arrays[layer.name])
+                steps += LAYERS[layer.class_name].steps(layer.name, layer.config, arrays[layer.name], model.generation)
     provenance = Provenance(model.generation, raw.writer, raw.container, raw.files)
     inputs = [layer.name for layer in model.layers if layer.class_name == "InputLayer"]
     return chain(_features(model, steps), steps, _dtype(model, steps), provenance, *inputs[:1])

@@ -1,7 +1,7 @@
 """From any version's config to one canonical config: every spelling that is understood, and no other.
 
 Canonical: a `ModelConfig` whose layers carry a class name, a name, and exactly the keys of their `KEYS` row, each with
-a plain value: `activation` is a row of the activation table, numbers are numbers, `null` is resolved. What could change
+a plain value: `activation` is a name of Keras 2's or 3's, numbers are numbers, `null` is resolved. What could change
 the output and is not understood is refused by name.
 """
 
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.activations import ACTIVATIONS
+from refgrad.activations.names import NAMES
 from refgrad.arrays import Shape
 from refgrad.errors import FormatError, UnsupportedError, naming
 from refgrad.graph import SUPPORTED_DTYPES
@@ -71,9 +71,9 @@ def _limit(value: Any) -> float:
 def _activation(value: Any) -> str:
     if value is None:
         return "linear"
-    if not isinstance(value, str) or value not in ACTIVATIONS:
+    if not isinstance(value, str) or not any(value in names for names in NAMES.values()):
         what = value if isinstance(value, str) else f"a {type(value).__name__}"
-        msg = f"the activation {what!r} is not supported; these are: {', '.join(ACTIVATIONS)}"
+        msg = f"the activation {what!r} is not supported; these are: {', '.join(NAMES[3])}"
         raise UnsupportedError(msg)
     return value
 
