@@ -510,15 +510,12 @@ def test_near_kinks_of_every_op(case):
     [
         (Maximum(), [[[0.1, 5.0]], [[0.1 * (1 + 1e-15), 4.0]]]),
         (Minimum(), [[[0.1], [5.0]], [[0.1, 9.0]]]),
-        (PReLU(np.array([0.5])), [[1e-320]]),
         (Sparsemax(), [[0.2, 0.2 * (1 + 1e-15)]]),
         (Dot((-1, -1), True, 0.3), [[0.0, 0.1 * (1 + 1e-15)], [1.0, 2.0]]),
     ],
     ids=lambda part: part.name if hasattr(part, "name") else "",
 )
 def test_a_margin_within_rounding_is_near(op, inputs):
-    if op.name == "prelu":
-        op, inputs = Maximum(), [[0.1], [0.1]]
     graph = two_into(op, [np.shape(x) for x in inputs])
     point = products.linearize(graph, [np.array([x]) for x in inputs], "keras")
     found = margins.near_kinks(point, deviations(graph, point.values))
@@ -530,7 +527,7 @@ def test_units_that_stand_still_have_no_kinks():
     """Two ReLUs that are off tie at 0, and nothing depends on it; stretched, one of them on makes all units move."""
     off, half = np.array([[-1.0, -2.0]]), np.array([[[-1.0], [2.0]]])
     relu = refgrad.ops.Elementwise("relu", (np.inf, 0.0, 0.0))
-    for x, y, hits in [(off, off, 0), (off, half, 0), (np.array([[0.5, -1.0]]), np.array([[[0.5], [-1.0]]]), 2)]:
+    for x, y, hits in [(off, off, 0), (off, half, 0), (np.array([[0.5, -1.0]]), np.array([[[0.5], [-1.0]]]), 1)]:
         shapes = (x.shape[1:], y.shape[1:])
         nodes = [Node(Source(shape), (), "in") for shape in shapes]
         nodes += [Node(relu, (index,), "relu") for index in range(2)]
@@ -538,7 +535,7 @@ def test_units_that_stand_still_have_no_kinks():
         graph = Graph(tuple(nodes), (0, 1), (4,), ("a", "b"), ("maximum",), np.dtype("float64"), Provenance())
         point = products.linearize(graph, [x, y], "keras")
         found = [distance for index, distance, _ in margins._margins(point) if index == 4]
-        assert (found[0] == 0).sum() == (1 if hits else 0)
+        assert (found[0] == 0).sum() == hits
 
 
 @pytest.mark.parametrize("op", [Softmax(), LogSoftmax()], ids=lambda op: op.name)
@@ -725,32 +722,34 @@ def ours(op, inputs):
     return y, [block.reshape(len(y), *y.shape[1:], *block.shape[2:]) for block in blocks]
 
 
-def _set(layer, shape, keras):
+def _set(layer, shape):
     """A layer of float64, built, with random weights; those that must be are positive."""
     layer.build((None, *shape))
     rng = np.random.default_rng(17)
     draw = {True: lambda shape: rng.uniform(0.3, 2, size=shape), False: lambda shape: rng.normal(size=shape)}
     weights = [draw["variance" in weight.name](weight.shape) for weight in layer.weights]
     layer.set_weights(weights)
-    return {weight.name.split("/")[-1].split(":")[0]: value for weight, value in zip(layer.weights, weights, strict=True)}
+    return {
+        weight.name.split("/")[-1].split(":")[0]: value for weight, value in zip(layer.weights, weights, strict=True)
+    }
 
 
 def _batch_normalization(keras, shape, axis, **options):
     layer = keras.layers.BatchNormalization(axis=axis + len(shape) + 1, dtype="float64", **options)
-    held = _set(layer, shape, keras)
+    held = _set(layer, shape)
     parts = (held["moving_mean"], held["moving_variance"], held.get("gamma"), held.get("beta"))
     return layer, BatchNormalization(*parts, layer.epsilon, axis)
 
 
 def _layer_normalization(keras, shape, axes, **options):
     layer = keras.layers.LayerNormalization(axis=[axis + len(shape) + 1 for axis in axes], dtype="float64", **options)
-    held = _set(layer, shape, keras)
+    held = _set(layer, shape)
     return layer, LayerNormalization(held.get("gamma"), held.get("beta"), layer.epsilon, axes)
 
 
 def _prelu(keras, shape, shared):
     layer = keras.layers.PReLU(shared_axes=shared, dtype="float64")
-    return layer, PReLU(_set(layer, shape, keras)["alpha"])
+    return layer, PReLU(_set(layer, shape)["alpha"])
 
 
 def _normalization(keras, shape, axis, invert):
@@ -835,16 +834,19 @@ LAYERS = [
 
 @pytest.mark.tensorflow
 @every_generation
-@pytest.mark.parametrize("index", range(len(LAYERS)))
-def test_every_op_is_its_keras_layer(generation, index):
+@pytest.mark.parametrize(
+    ("index", "make", "shapes"),
+    [(index, *row) for index, row in enumerate(LAYERS)],
+    ids=lambda part: "" if callable(part) else str(part),
+)
+def test_every_op_is_its_keras_layer(generation, index, make, shapes):
     tf = pytest.importorskip("tensorflow")
     keras = pytest.importorskip(generation)
-    make, shapes = LAYERS[index]
     layer, op = make(keras, shapes[0])
     rng = np.random.default_rng(index)
     inputs = [rng.normal(size=(3, *shape)) for shape in shapes]
-    merge = generation == "keras" and isinstance(layer, keras.layers.Add().__class__.__mro__[1])
-    value, blocks = derivatives(tf, (lambda x: layer([x] if merge and len(shapes) == 1 else x)), inputs)
+    alone = len(shapes) == 1 and isinstance(op, Add | Multiply | Maximum)
+    value, blocks = derivatives(tf, (lambda x: layer([x])) if alone else layer, inputs)
     assert value.dtype == np.float64
     assert op.shape(*shapes) == value.shape[1:]
     y, found = ours(op, inputs)
@@ -907,7 +909,7 @@ def test_dot_of_short_vectors_is_what_eager_tensorflow_says(generation):
     """Below, at and above the least length, of either generation."""
     tf, keras = pytest.importorskip("tensorflow"), pytest.importorskip(generation)
     layer, op = _dot(1, (-1, -1), True)(keras, None)
-    x = np.array([[0.0, 0.0], [1e-8, 1e-8], [op.epsilon, 0], [3e-7, 0.0], [1e-5, 2e-5]])
+    x = np.array([[0.0, 0.0], [1e-8, 1e-8], [op.epsilon, 0], [3e-7, 0.0], [1e-5, 5e-6]])
     inputs = [x, np.tile([1.0, 2.0], (5, 1))]
     value, blocks = derivatives(tf, layer, inputs)
     y, found = ours(op, inputs)

@@ -90,7 +90,8 @@ class Maximum(Op):
         ranked = np.sort(_stacked(inputs), axis=0)
         one, other = (ranked[-1], ranked[-2]) if self.best is np.maximum else (ranked[1], ranked[0])
         # Equal infinities are tied, and have no difference.
-        return np.subtract(one, other, out=np.zeros_like(one), where=one != other)
+        gap: Array = np.subtract(one, other, out=np.zeros_like(one), where=one != other)
+        return gap
 
 
 @dataclass(frozen=True, eq=False)
