@@ -11,7 +11,7 @@ import numpy.typing as npt
 from refgrad.arrays import Array, flat
 from refgrad.derivatives.products import Linearization, push
 from refgrad.derivatives.spans import span
-from refgrad.rounding import NEAR
+from refgrad.rounding import NEAR, unit_roundoff
 
 Mask = npt.NDArray[np.bool_]
 
@@ -29,8 +29,8 @@ class NearKinks:
     unit: npt.NDArray[np.intp]
 
 
-def _moves(point: Linearization) -> list[Mask | None]:
-    """Which units move with the input, by pushing one generic tangent: where a unit stands still its slope is idle.
+def _moves(point: Linearization) -> list[Array]:
+    """1 for units that move with the input, 0 for others, whose slope is idle, by pushing one generic tangent.
 
     A ReLU after a ReLU sits on its kink whenever the first is off, and nothing depends on it.
     """
@@ -41,7 +41,10 @@ def _moves(point: Linearization) -> list[Mask | None]:
     }
     everywhere = range(len(graph.nodes))
     found = push(point, span(graph, graph.inputs, everywhere), generic)
-    return [None if (tangent := found.get(index)) is None else tangent[0] != 0 for index in everywhere]
+    return [
+        (found[index][0] != 0).astype(float) if index in found else np.zeros((1, *graph.shapes[index]))
+        for index in everywhere
+    ]
 
 
 def distances(point: Linearization) -> Iterator[tuple[int, Array, Array | None]]:
@@ -55,7 +58,7 @@ def distances(point: Linearization) -> Iterator[tuple[int, Array, Array | None]]
         distance, to_jump = node.op.margins(inputs), node.op.jump_margins(inputs)
         if distance is None:
             continue
-        moving = np.logical_or.reduce([mask for source in node.inputs if (mask := moves[source]) is not None])
+        moving = node.op.noise(0.0, inputs, tuple(moves[source] for source in node.inputs)) != 0
         held = None if to_jump is None else flat(np.where(moving, to_jump, np.inf))
         yield index, flat(np.where(moving, distance, np.inf)), held
 
@@ -72,12 +75,15 @@ def on_kink(point: Linearization) -> tuple[int, str] | None:
 
 def near_kinks(point: Linearization, sigma: Sequence[Array]) -> NearKinks:
     """Samples with a unit within 8 σ(z) of a kink; `sigma` are all nodes' deviations by the model of `rounding`."""
-    graph = point.graph
+    graph, u = point.graph, unit_roundoff(point.graph.dtype)
     samples = np.arange(len(point.values[graph.inputs[0]]))
     least, jump = np.full(len(samples), np.inf), np.zeros(len(samples), bool)
     nearest_node, nearest_unit = np.full(len(samples), -1), np.zeros(len(samples), np.intp)
     for index, distance, to_jump in distances(point):
-        noise = np.reshape(sum(sigma[source] for source in graph.nodes[index].inputs), distance.shape)
+        sources = graph.nodes[index].inputs
+        inputs, sigmas = (tuple(found[source] for source in sources) for found in (point.values, sigma))
+        noise = graph.nodes[index].op.noise(u, inputs, sigmas)
+        noise = flat(np.broadcast_to(noise, point.values[index].shape))
         if to_jump is not None:
             jump |= (to_jump <= NEAR * noise).any(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
