@@ -53,6 +53,9 @@ def as_inputs(
     given: Any, names: Sequence[str], shapes: Sequence[Shape], dtype: np.dtype[Any]
 ) -> tuple[list[Array], bool]:
     """A batch for each input, and whether one sample was given; several inputs come by name or as a list in order."""
+    if len(names) == 1 and not isinstance(given, Mapping):
+        x, single = as_batch(given, shapes[0], dtype, names[0])
+        return [x], single
     pairs = list(zip(names, shapes, strict=True))
     found = [
         as_batch(x, shape, dtype, name) for x, (name, shape) in zip(by_name(given, names, "x"), pairs, strict=True)

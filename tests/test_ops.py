@@ -693,7 +693,7 @@ def test_a_saved_network_of_many_ops_comes_back(tmp_path):
         (Sparsemax(), ((2, 5),), 10),
         (Add(), ((5,), (5,)), 0),
         (Reshape((5,)), ((5,),), 0),
-        (PReLU(np.ones(5)), ((5,),), 0),
+        (PReLU(np.ones(5)), ((5,),), 5),
     ],
 )
 def test_cost_counts_multiply_adds(op, shapes, products):
