@@ -94,7 +94,8 @@ def _hard_shrink_slope(z: Any, threshold: Any) -> Any:
     return where(np.abs(z) <= threshold, 0, where(np.abs(z) > threshold, 1, z))
 
 
-def _hard_shrink_kinks(threshold: float) -> tuple[Kink, ...]:
+def _shrink_kinks(threshold: float) -> tuple[Kink, ...]:
+    # With the threshold 0 both are the identity, but Keras takes 0 itself for one of the shrunk.
     if threshold > 0:
         return (Kink(-threshold, 1.0, 0.0, 0.0), Kink(threshold, 0.0, 1.0, 0.0))
     return (Kink(0.0, 1.0, 1.0, 0.0),) if threshold == 0 else ()
@@ -111,12 +112,6 @@ def _soft_shrink(z: Any, threshold: Any) -> Any:
 
 def _soft_shrink_slope(z: Any, threshold: Any) -> Any:
     return where((z > threshold) | (z < -threshold), 1, where(np.abs(z) <= threshold, 0, z))
-
-
-def _soft_shrink_kinks(threshold: float) -> tuple[Kink, ...]:
-    if threshold > 0:
-        return (Kink(-threshold, 1.0, 0.0, 0.0), Kink(threshold, 0.0, 1.0, 0.0))
-    return (Kink(0.0, 1.0, 1.0, 0.0),) if threshold == 0 else ()
 
 
 def _soft_shrink_jumps(threshold: float) -> tuple[float, ...]:
@@ -192,7 +187,7 @@ ROWS = (
         _hard_shrink_slope,
         source="keras.activations.hard_shrink: z if |z| > threshold, else 0",
         parameters=(("threshold", 0.5),),
-        kinks=_hard_shrink_kinks,
+        kinks=_shrink_kinks,
         jumps=_hard_shrink_jumps,
     ),
     Activation(
@@ -201,7 +196,7 @@ ROWS = (
         _soft_shrink_slope,
         source="keras.activations.soft_shrink: z − threshold above it, z + threshold below −threshold, else 0",
         parameters=(("threshold", 0.5),),
-        kinks=_soft_shrink_kinks,
+        kinks=_shrink_kinks,
         jumps=_soft_shrink_jumps,
     ),
     Activation(
