@@ -851,7 +851,7 @@ def test_every_op_is_its_keras_layer(generation, index, make, shapes):
     layer, op = make(keras, shapes[0])
     rng = np.random.default_rng(index)
     inputs = [rng.normal(size=(3, *shape)) for shape in shapes]
-    alone = len(shapes) == 1 and isinstance(op, Add | Multiply | Maximum)
+    alone = len(shapes) == 1 and isinstance(op, Add | Average | Multiply | Maximum | Minimum)
     value, blocks = derivatives(tf, (lambda x: layer([x])) if alone else layer, inputs)
     assert value.dtype == np.float64
     assert op.shape(*shapes) == value.shape[1:]
