@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -13,8 +14,8 @@ from refgrad.ops.op import KinkPolicy, Op
 
 
 @dataclass(frozen=True, eq=False)
-class Add(Op):
-    """A sum, and what the other combinations are: w_i is 1 here.
+class Combination(Op):
+    """A combination of tensors with weights that only their number decides.
 
     y = (Σ_i w_i x_i) / n        shapes: (batch, *shape_i) … → (batch, *shape)
 
@@ -22,12 +23,11 @@ class Add(Op):
     inputs' feature shapes.
     """
 
-    name: ClassVar[str] = "add"
     linear: ClassVar[bool] = True
 
+    @abstractmethod
     def _weights(self, count: int) -> tuple[tuple[int, ...], int]:
-        """Every w_i, and n."""
-        return (1,) * count, 1
+        """Every w_i, 1 or −1 and the first 1, and n."""
 
     def shape(self, *shapes: Shape) -> Shape:
         """The shape that all stretch to."""
@@ -79,8 +79,18 @@ class Add(Op):
 
 
 @dataclass(frozen=True, eq=False)
-class Subtract(Add):
-    """A difference of two: w = (1, −1)."""
+class Add(Combination):
+    """A sum: w_i = 1 and n = 1."""
+
+    name: ClassVar[str] = "add"
+
+    def _weights(self, count: int) -> tuple[tuple[int, ...], int]:
+        return (1,) * count, 1
+
+
+@dataclass(frozen=True, eq=False)
+class Subtract(Combination):
+    """A difference of two: w = (1, −1) and n = 1."""
 
     name: ClassVar[str] = "subtract"
 
@@ -96,8 +106,8 @@ class Subtract(Add):
 
 
 @dataclass(frozen=True, eq=False)
-class Average(Add):
-    """A mean: n is the number of inputs."""
+class Average(Combination):
+    """A mean: w_i = 1, and n is the number of inputs."""
 
     name: ClassVar[str] = "average"
 

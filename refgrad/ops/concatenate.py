@@ -53,7 +53,7 @@ class Concatenate(Op):
         return self.forward(*inputs), tuple(x.shape[1:] for x in inputs)
 
     def jvp(self, tape: Any, *tangents: Any) -> Array:
-        """Jacobian–vector product: ẏ = [ẋ_1, ẋ_2, …], of the samples that the tangent of most of them has."""
+        """Jacobian–vector product: ẏ = [ẋ_1, ẋ_2, …]; a tangent for all samples is repeated beside one for each."""
         given = [tangent for tangent in tangents if tangent is not None]
         lead = np.broadcast_shapes(*(tangent.shape[:2] for tangent in given))
         zero = np.zeros((), given[0].dtype)

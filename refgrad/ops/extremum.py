@@ -19,19 +19,18 @@ def _stacked(inputs: tuple[Array, ...]) -> Array:
 
 
 @dataclass(frozen=True, eq=False)
-class Maximum(Op):
-    """The largest of several.
+class Extremum(Op):
+    """The best of several.
 
-    y = max_i x_i        shapes: (batch, *shape_i) … → (batch, *shape)
+    y = max_i x_i  or  min_i x_i        shapes: (batch, *shape_i) … → (batch, *shape)
 
-    Shapes stretch to each other. ∂y/∂x_i is 1 for the largest and 0 for the others: the tape holds these shares w_i
+    Shapes stretch to each other. ∂y/∂x_i is 1 for the best and 0 for the others: the tape holds these shares w_i
     and the inputs' feature shapes. Among equals the first takes all ("keras" and "left": eager TensorFlow compares
-    pairs from the left with ≥), the last does ("right"), or all share equally ("mean"). NaN gives NaN.
+    pairs from the left with ≥ or ≤), the last does ("right"), or all share equally ("mean"). NaN gives NaN.
     """
 
-    name: ClassVar[str] = "maximum"
     linear: ClassVar[bool] = False
-    best: ClassVar[np.ufunc] = np.maximum
+    best: ClassVar[np.ufunc]
 
     def shape(self, *shapes: Shape) -> Shape:
         """The shape that all stretch to."""
@@ -95,8 +94,16 @@ class Maximum(Op):
 
 
 @dataclass(frozen=True, eq=False)
-class Minimum(Maximum):
-    """The smallest of several: y = min_i x_i, and all else as for `Maximum`."""
+class Maximum(Extremum):
+    """The largest of several: y = max_i x_i."""
+
+    name: ClassVar[str] = "maximum"
+    best: ClassVar[np.ufunc] = np.maximum
+
+
+@dataclass(frozen=True, eq=False)
+class Minimum(Extremum):
+    """The smallest of several: y = min_i x_i."""
 
     name: ClassVar[str] = "minimum"
     best: ClassVar[np.ufunc] = np.minimum

@@ -15,18 +15,13 @@ from refgrad.ops.op import KinkPolicy, Op
 
 
 @dataclass(frozen=True, eq=False)
-class Softmax(Op):
-    """Softmax along an axis, or over several at once.
+class Exponential(Op):
+    """What softmax s_i = exp(z_i) / Σ_j exp(z_j) and its logarithm share, along an axis or over several at once.
 
-    y_i = s_i = exp(z_i − max z) / Σ_j exp(z_j − max z)        shapes: (batch, *shape) → (batch, *shape)
-
-    −∞ among the inputs gives 0; +∞, or nothing but −∞, gives NaN along the axis, as in TensorFlow (which over several
-    axes keeps some zeros beside +∞). The tape is s and w, which is the mean of the unit vectors of the largest
-    entries: as Σ s = 1, a tangent may have any number subtracted, and taking ⟨w, ż⟩ leaves no cancellation where one
-    s_i is nearly 1.
+    The tape is s and w, which is the mean of the unit vectors of the largest entries: as Σ s = 1, a tangent may have
+    any number subtracted, and taking ⟨w, ż⟩ leaves no cancellation where one s_i is nearly 1.
     """
 
-    name: ClassVar[str] = "softmax"
     linear: ClassVar[bool] = False
 
     axis: Axes = -1
@@ -62,6 +57,38 @@ class Softmax(Op):
             size(given, axis)
         return given
 
+    def _log_variance(self, u: float, z: Array, variance_of_z: Array) -> tuple[Array, Array]:
+        """s, and the variance of log s.
+
+        σ²(log s_i) = Σ_j (δ_ij − s_j)² t_j + u² max(1, n/6) Σ_j s_j²,  t = σ²(z) + u² ((z − max z)² + 4)
+
+        where 4 is for exp.
+        """
+        differences, terms, total = self._terms(z)
+        s = terms / total
+        # Where s is 0 for certain, the difference may be −∞: it counts for nothing.
+        each = variance_of_z + u**2 * (np.square(np.where(s == 0, 0, differences)) + 4)
+        n = math.prod(z.shape[axis] for axis in as_axes(self.axis))
+        carried = np.maximum((1 - 2 * s) * each + self._sum(np.square(s) * each), 0)
+        return s, carried + u**2 * max(1.0, n / 6) * self._sum(np.square(s))
+
+    def cost(self, k: int, *shapes: Shape) -> int:
+        """Two sums over the axis: 2 k size."""
+        return 2 * k * math.prod(shapes[0])
+
+
+@dataclass(frozen=True, eq=False)
+class Softmax(Exponential):
+    """Softmax along an axis, or over several at once.
+
+    y_i = s_i = exp(z_i − max z) / Σ_j exp(z_j − max z)        shapes: (batch, *shape) → (batch, *shape)
+
+    −∞ among the inputs gives 0; +∞, or nothing but −∞, gives NaN along the axis, as in TensorFlow (which over several
+    axes keeps some zeros beside +∞).
+    """
+
+    name: ClassVar[str] = "softmax"
+
     def forward(self, *inputs: Array) -> Array:
         """Every s."""
         _, terms, total = self._terms(inputs[0])
@@ -85,39 +112,20 @@ class Softmax(Op):
         s, w = tape
         return (s * self._centred(s, w, cotangent),)
 
-    def _log_variance(self, u: float, z: Array, variance_of_z: Array) -> tuple[Array, Array]:
-        """s, and the variance of log s.
-
-        σ²(log s_i) = Σ_j (δ_ij − s_j)² t_j + u² max(1, n/6) Σ_j s_j²,  t = σ²(z) + u² ((z − max z)² + 4)
-
-        where 4 is for exp.
-        """
-        differences, terms, total = self._terms(z)
-        s = terms / total
-        # Where s is 0 for certain, the difference may be −∞: it counts for nothing.
-        each = variance_of_z + u**2 * (np.square(np.where(s == 0, 0, differences)) + 4)
-        n = math.prod(z.shape[axis] for axis in as_axes(self.axis))
-        carried = np.maximum((1 - 2 * s) * each + self._sum(np.square(s) * each), 0)
-        return s, carried + u**2 * max(1.0, n / 6) * self._sum(np.square(s))
-
     def variance(self, u: float, inputs: tuple[Array, ...], output: Array, variances: tuple[Array, ...]) -> Array:
         """σ²(y) = s² (σ²(log s) + 2 u²)."""
         s, spread = self._log_variance(u, inputs[0], variances[0])
         total: Array = np.square(s) * (spread + 2 * u**2)
         return total
 
-    def cost(self, k: int, *shapes: Shape) -> int:
-        """Two sums over the axis: 2 k size."""
-        return 2 * k * math.prod(shapes[0])
-
 
 @dataclass(frozen=True, eq=False)
-class LogSoftmax(Softmax):
+class LogSoftmax(Exponential):
     """The logarithm of softmax.
 
     y_i = z_i − max z − log Σ_j exp(z_j − max z)        shapes: (batch, *shape) → (batch, *shape)
 
-    −∞ among the inputs gives −∞; +∞, or nothing but −∞, gives NaN along the axis. The tape is that of `Softmax`.
+    −∞ among the inputs gives −∞; +∞, or nothing but −∞, gives NaN along the axis.
     """
 
     name: ClassVar[str] = "log_softmax"
