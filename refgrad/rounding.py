@@ -10,7 +10,8 @@ import numpy as np
 
 from refgrad.arrays import Array
 from refgrad.graph import Graph
-from refgrad.ops import Elementwise
+from refgrad.ops import Concatenate, Elementwise
+from refgrad.ops.movement import Movement
 
 NEAR = 8.0
 """A unit is near a kink within this many standard deviations of its rounding error."""
@@ -31,8 +32,9 @@ def tolerance(graph: Graph) -> float:
     """
     if graph.dtype == np.float64:
         return 1e-13
-    # An activation maps the numbers of the node before it, whose width is counted already.
-    own = (shape for node, shape in zip(graph.nodes, graph.shapes, strict=True) if not isinstance(node.op, Elementwise))
+    # An activation, or an op that moves numbers, hands on those of the nodes before it, whose widths are counted already.
+    passing = (Elementwise, Movement, Concatenate)
+    own = (shape for node, shape in zip(graph.nodes, graph.shapes, strict=True) if not isinstance(node.op, passing))
     return 64 * unit_roundoff(graph.dtype) * math.sqrt(sum(math.prod(shape) for shape in own))
 
 
