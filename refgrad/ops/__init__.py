@@ -3,10 +3,57 @@
 from __future__ import annotations
 
 from refgrad.ops.affine import Affine
+from refgrad.ops.batch_normalization import BatchNormalization
+from refgrad.ops.combination import Add, Average, Subtract
+from refgrad.ops.concatenate import Concatenate
+from refgrad.ops.dot import Dot
 from refgrad.ops.elementwise import Elementwise
+from refgrad.ops.extremum import Maximum, Minimum
+from refgrad.ops.glu import GLU
+from refgrad.ops.layer_normalization import LayerNormalization
+from refgrad.ops.multiply import Multiply
+from refgrad.ops.normalization import Normalization
 from refgrad.ops.op import Op
+from refgrad.ops.permute import Permute
+from refgrad.ops.prelu import PReLU
+from refgrad.ops.repeat import Repeat
+from refgrad.ops.rescaling import Rescaling
+from refgrad.ops.reshape import Reshape
+from refgrad.ops.softmax import LogSoftmax, Softmax
 from refgrad.ops.source import Source
+from refgrad.ops.sparsemax import Sparsemax
 
-OPS: dict[str, type[Op]] = {"affine": Affine, "elementwise": Elementwise, "source": Source}
+_ALL: tuple[type[Op], ...] = (
+    *(Source, Affine, Elementwise, PReLU, GLU, Softmax, LogSoftmax, Sparsemax),
+    *(Add, Subtract, Average, Multiply, Maximum, Minimum, Concatenate, Dot, Reshape, Permute, Repeat),
+    *(BatchNormalization, LayerNormalization, Normalization, Rescaling),
+)
+OPS: dict[str, type[Op]] = {op.name: op for op in _ALL}
 
-__all__ = ["OPS", "Affine", "Elementwise", "Op", "Source"]
+__all__ = [
+    "GLU",
+    "OPS",
+    "Add",
+    "Affine",
+    "Average",
+    "BatchNormalization",
+    "Concatenate",
+    "Dot",
+    "Elementwise",
+    "LayerNormalization",
+    "LogSoftmax",
+    "Maximum",
+    "Minimum",
+    "Multiply",
+    "Normalization",
+    "Op",
+    "PReLU",
+    "Permute",
+    "Repeat",
+    "Rescaling",
+    "Reshape",
+    "Softmax",
+    "Source",
+    "Sparsemax",
+    "Subtract",
+]

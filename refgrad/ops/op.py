@@ -6,17 +6,27 @@ batch axis may be 1 where they do not depend on the sample. A tangent of `None` 
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 
-from refgrad.arrays import Array, Shape
+from refgrad.arrays import Array, Shape, frozen
+from refgrad.errors import MismatchError, UnsupportedError
+from refgrad.ops.broadcasting import lined
 
 KinkPolicy = Literal["keras", "left", "right", "mean"]
 """Which slope a unit has on a kink. An op knows nothing of generations of Keras: where they differ, `build` chooses
 another row of the activation table."""
+
+
+def check_epsilon(epsilon: Any) -> None:
+    """Refuse what cannot keep a denominator from zero."""
+    if not isinstance(epsilon, int | float) or isinstance(epsilon, bool) or not 0 <= epsilon < math.inf:
+        msg = f"epsilon is {epsilon!r}; a finite number, zero or more, is needed"
+        raise UnsupportedError(msg)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,14 +69,16 @@ class Op(ABC):
     def cost(self, k: int, *shapes: Shape) -> int:
         """Multiply–adds per sample of pushing k tangents, or pulling k cotangents, through, for inputs of `shapes`."""
 
-    @abstractmethod
     def config(self) -> dict[str, Any]:
         """Everything but the arrays, as JSON: with `arrays()` it makes the op again."""
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: value for name, value in held.items() if not isinstance(value, np.ndarray | None)}
 
     @classmethod
     def restore(cls, config: dict[str, Any], arrays: dict[str, Array]) -> Op:
-        """The op that `config()` and `arrays()` are the record of."""
-        return cls(**config, **arrays)
+        """The op that `config()` and `arrays()` are the record of; JSON's lists are tuples here."""
+        given = {name: tuple(value) if isinstance(value, list) else value for name, value in config.items()}
+        return cls(**given, **arrays)
 
     def arrays(self) -> dict[str, Array]:
         """The op's parameters by field name."""
@@ -76,6 +88,17 @@ class Op(ABC):
     def astype(self, dtype: np.dtype[Any]) -> Self:
         """The same op with its arrays in another dtype."""
         return replace(self, **{name: array.astype(dtype) for name, array in self.arrays().items()})
+
+    def freeze(self, *names: str) -> None:
+        """Make the fields so named immutable, while the op is being made; None stays None."""
+        for name in names:
+            array = getattr(self, name)
+            if array is None:
+                continue
+            if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
+                msg = f"{name} is {getattr(array, 'dtype', type(array).__name__)}; an array of floats is needed"
+                raise MismatchError(msg)
+            object.__setattr__(self, name, frozen(array))
 
     @property
     def label(self) -> str:
@@ -91,3 +114,13 @@ class Op(ABC):
         """Distance of each unit to its nearest kink or jump, `(batch, *shape)`; None where there are none."""
         del inputs
         return None
+
+    def noise(self, u: float, inputs: tuple[Array, ...], sigmas: tuple[Array, ...]) -> Array:
+        """Deviation of the rounding error of `margins`, broadcastable to its shape, given those of the inputs.
+
+        It is zero only where no input that matters has any: with u = 0, and 1 for each input that moves, it says
+        which units move.
+        """
+        del u, inputs
+        total: Array = sum(lined(sigmas, 1))  # type: ignore[assignment]
+        return total
