@@ -19,8 +19,6 @@ import pytest
 
 import refgrad
 from refgrad.agreement import compare
-from refgrad.keras.build import LAYERS
-from refgrad.keras.dialect import KEYS
 from refgrad.keras.matching import snake_case
 from tests.cases import CONTAINERS, GOLDEN, STEMS, golden_arguments, golden_truth
 
@@ -106,10 +104,6 @@ def test_config_may_be_given_as_text():
     text = (GOLDEN / "mixed-keras3.json").read_text()
     by_text = refgrad.load(GOLDEN / "mixed-keras3.weights.h5", config=text)
     assert by_text.digest == load_golden("mixed-keras3", "json+weights.h5").digest
-
-
-def test_dialect_and_build_know_the_same_layers():
-    assert set(KEYS) == set(LAYERS)
 
 
 @pytest.mark.parametrize(

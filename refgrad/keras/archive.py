@@ -21,7 +21,6 @@ from refgrad.keras import hdf5
 from refgrad.keras.content import LARGEST_TEXT, kind, parse, read_bytes
 from refgrad.paths import StrPath, as_path, is_json_text
 
-
 DEEPEST = 32
 """How many models may lie one in the other."""
 

@@ -54,13 +54,13 @@ def _of_keras_2(call: list[Any]) -> Tensors:
     entries = [call] if call and isinstance(call[0], str) else call
     found = []
     for entry in entries:
-        if isinstance(entry, list) and len(entry) == 4:
+        with_keywords = isinstance(entry, list) and len(entry) == 4
+        if with_keywords:
             _check_keywords(entry[3])
-            entry = entry[:3]  # noqa: PLW2901
         if isinstance(entry, list) and entry[:1] == ["_CONSTANT_VALUE"]:
             msg = "it is called with a constant"
             raise UnsupportedError(msg)
-        found.append(_tensor(entry))
+        found.append(_tensor(entry[:3] if with_keywords else entry))
     return tuple(found)
 
 

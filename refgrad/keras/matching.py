@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from refgrad.arrays import Array
 from refgrad.errors import MismatchError
@@ -66,8 +66,8 @@ def _by_class(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Path
     for stem, layers in of_class.items():
         counted = groups.get(stem, [])
         if len(counted) not in (0, len(layers)):
-            held = ", ".join(layer.group for _, layer in counted)
-            msg = f"the config has {len(layers)} {layers[0].class_name} layers, the weights have {len(counted)}: {held:.80}"
+            held = f"{len(counted)}: {', '.join(layer.group for _, layer in counted):.80}"
+            msg = f"the config has {len(layers)} {layers[0].class_name} layers, the weights have {held}"
             raise MismatchError(msg)
         found |= {want.path: layer for want, (_, layer) in zip(layers, counted, strict=False)}
     return found
@@ -130,9 +130,10 @@ def _of_nested(model: Wanted, stored: RawLayer) -> dict[Path, RawLayer]:
     named: dict[Path, dict[str, Array]] = {}
     by_role: dict[tuple[str, str], list[Path]] = {}
     for name, array in stored.arrays.items():
-        *scope, role = _plain(name)
-        named.setdefault(tuple(scope), {})[role] = array
-        by_role.setdefault((scope[-1] if scope else "", role), []).append(tuple(scope))
+        parts = _plain(name)
+        scope, role = parts[:-1], parts[-1]
+        named.setdefault(scope, {})[role] = array
+        by_role.setdefault((scope[-1] if scope else "", role), []).append(scope)
     found: dict[Path, RawLayer] = {}
     taken: dict[Path, Wanted] = {}
     for leaf in model.leaves():
@@ -146,7 +147,9 @@ def _of_nested(model: Wanted, stored: RawLayer) -> dict[Path, RawLayer]:
         taken[scope] = leaf
         found[leaf.path] = RawLayer(stored.group, leaf.path[-1], named[scope])
     if left := [scope for scope in named if scope not in taken]:
-        msg = f"layer {model.name!r} ({model.class_name}): the weights {'/'.join(left[0])!r} belong to none of its layers"
+        msg = (
+            f"layer {model.name!r} ({model.class_name}): the weights {'/'.join(left[0])!r} belong to none of its layers"
+        )
         raise MismatchError(msg)
     return found
 

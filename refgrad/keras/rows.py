@@ -70,15 +70,17 @@ class Row:
 
     `steps`: the ops it becomes, one after the other, the first of which takes all inputs. `meaning`: key → (how its
     value is read, its default). `inert`: keys that cannot change the output of inference. `only`: keys that are
-    understood at one value, which changes nothing. `roles`: its arrays in Keras's order, of which `unused` are never
-    computed with. `as_used`: what a generation of Keras makes of the parameters before it computes with them.
-    `merges`: whether it takes a list of tensors. `pointwise`: whether its output has the shape of its input.
+    understood at one value, which changes nothing. `renamed`: another version's key → the key of `meaning`. `roles`:
+    its arrays in Keras's order, of which `unused` are never computed with. `as_used`: what a generation of Keras makes
+    of the parameters before it computes with them. `merges`: whether it takes a list of tensors. `pointwise`: whether
+    its output has the shape of its input.
     """
 
     steps: Callable[[Given], Steps] = no_steps
     meaning: Mapping[str, tuple[Callable[[Any], Any], Any]] = field(default_factory=dict)
     inert: frozenset[str] = frozenset()
     only: Mapping[str, Any] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
     roles: Callable[[Config], Roles] = no_roles
     unused: frozenset[str] = frozenset()
     as_used: Callable[[Config, int], Config] = as_given
@@ -86,8 +88,12 @@ class Row:
     pointwise: bool = False
 
 
-def canonical(row: Row, given: Config) -> dict[str, Any]:
+def canonical(row: Row, stated: Config) -> dict[str, Any]:
     """A config with exactly the keys that mean something."""
+    given = {row.renamed.get(key, key): value for key, value in stated.items()}
+    if len(given) < len(stated):
+        msg = f"one thing is said twice: {' and '.join(sorted({*row.renamed, *row.renamed.values()} & set(stated)))}"
+        raise FormatError(msg)
     for key, value in given.items():
         if key in row.only and value is not None and not _is(value, row.only[key]):
             msg = f"{key}={value!r:.60} is not supported; only {row.only[key]!r} is"

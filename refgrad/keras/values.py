@@ -140,6 +140,6 @@ def bounded(shape: Shape) -> Shape:
     for length in shape:
         size *= length
         if size > LARGEST_TENSOR:
-            msg = f"an array of shape {str(shape):.60} would hold over {LARGEST_TENSOR:,} numbers a sample"
+            msg = f"an array of shape {shape!s:.60} would hold over {LARGEST_TENSOR:,} numbers a sample"
             raise LimitError(msg)
     return shape

@@ -69,10 +69,11 @@ def connected(
         call = 0 if alone else tensor.call - first(index, at_an_end)
         count = 1 if layer.model is None else len(layer.model.outputs)
         if not 0 <= call < counts[index] or tensor.output >= count:
-            msg = (
-                f"it takes output {tensor.output} of call {tensor.call} of layer {tensor.layer!r} ({layer.class_name}), "
-                f"which has {count} and is called {counts[index]} times (an input: if input_layers names it)"
-            )
+            what = f"output {tensor.output} of call {tensor.call} of layer {tensor.layer!r} ({layer.class_name})"
+            if layer.class_name == "InputLayer":
+                msg = f"it takes {what}, which is no input of the model or has one output only"
+            else:
+                msg = f"it takes {what}, which has {count} outputs and is called {counts[index]} times"
             raise FormatError(msg)
         return Reference(index, call, tensor.output)
 
