@@ -12,11 +12,55 @@ def _relu(z, max_value=mpmath.inf, negative_slope=0, threshold=0):
     return negative_slope * (z - threshold) if z <= threshold else min(z, mpmath.mpf(max_value))
 
 
+def _clip(z, lowest, highest):
+    return min(max(z, lowest), highest)
+
+
+def _selu(z):
+    scale, alpha = mpmath.mpf("1.0507009873554804934193349852946"), mpmath.mpf("1.6732632423543772848170429916717")
+    return scale * (z if z > 0 else alpha * mpmath.expm1(z))
+
+
+def _soft_shrink(z, threshold):
+    return z - threshold if z > threshold else z + threshold if z < -threshold else mpmath.mpf(0)
+
+
+def _gelu(z):
+    # mpmath's erfc fails on huge numbers; from 10⁴ on it is 0 or 2 to 10⁷ digits.
+    return z / 2 * mpmath.erfc(_clip(-z, -10000, 10000) / mpmath.sqrt(2))
+
+
+def _gelu_tanh(z):
+    return z / 2 * (1 + mpmath.tanh(mpmath.sqrt(2 / mpmath.pi) * (z + mpmath.mpf("0.044715") * z**3)))
+
+
 FUNCTIONS = {
     "linear": lambda z: z,
     "relu": _relu,
+    "hard_sigmoid": lambda z: _clip(z / 6 + mpmath.mpf(1) / 2, 0, 1),
+    "hard_sigmoid_keras2": lambda z: _clip(z / 5 + mpmath.mpf(1) / 2, 0, 1),
+    "hard_silu": lambda z: z * _clip(z / 6 + mpmath.mpf(1) / 2, 0, 1),
+    "hard_tanh": lambda z: _clip(z, -1, 1),
+    "hard_shrink": lambda z, threshold: z if abs(z) > threshold else mpmath.mpf(0),
+    "soft_shrink": _soft_shrink,
+    "sparse_plus": lambda z: mpmath.mpf(0) if z <= -1 else z if z >= 1 else (z + 1) ** 2 / 4,
+    "sparse_sigmoid": lambda z: _clip((z + 1) / 2, 0, 1),
+    "threshold": lambda z, threshold, default_value: z if z > threshold else mpmath.mpf(default_value),
+    "exponential": mpmath.exp,
+    "elu": lambda z, alpha: z if z > 0 else alpha * mpmath.expm1(z),
+    "celu": lambda z, alpha: z if z > 0 else alpha * mpmath.expm1(z / alpha),
+    "selu": _selu,
     "sigmoid": lambda z: 1 / (1 + mpmath.exp(-z)),
+    "log_sigmoid": lambda z: -mpmath.log(1 + mpmath.exp(-z)),
+    "softplus": lambda z: mpmath.log(1 + mpmath.exp(z)),
     "tanh": mpmath.tanh,
+    "tanh_shrink": lambda z: z - mpmath.tanh(z),
+    "softsign": lambda z: z / (1 + abs(z)),
+    "squareplus": lambda z, b: (z + mpmath.sqrt(z**2 + b)) / 2,
+    "silu": lambda z: z / (1 + mpmath.exp(-z)),
+    "mish": lambda z: z * mpmath.tanh(mpmath.log(1 + mpmath.exp(z))),
+    "gelu": _gelu,
+    "gelu_tanh": _gelu_tanh,
 }
 
 

@@ -191,7 +191,7 @@ BAD_CONFIGS = {
         "UnsupportedError",
         "activation 'a dict' is not supported",
     ),
-    "hard sigmoid": (edited_layer("activation", activation="hard_sigmoid"), "UnsupportedError", "layer 'activation'"),
+    "threshold": (edited_layer("activation", activation="threshold"), "UnsupportedError", "layer 'activation'"),
     "half": (edited_layer("first", dtype="float16"), "UnsupportedError", "dtype 'float16' is not supported"),
     "mixed policy": (
         edited_layer("first", dtype={"class_name": "DTypePolicy", "config": {"name": "mixed_float16"}}),

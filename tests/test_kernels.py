@@ -193,7 +193,7 @@ def test_an_edited_activation_is_not_served_from_a_stale_cache(tmp_path):
     first = python(SCRIPT, **environment)
     assert first[2] == f"True {tmp_path / 'refgrad' / '__init__.py'}"
     assert list((tmp_path / "cache").rglob("*.nbc")), "the kernels were not cached at all"
-    source = tmp_path / "refgrad" / "activations.py"
+    source = tmp_path / "refgrad" / "activations" / "sigmoid.py"
     text = source.read_text()
     assert "sech = 2 * e / (" in text
     source.write_text(text.replace("sech = 2 * e / (", "sech = 4 * e / ("))

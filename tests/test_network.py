@@ -165,7 +165,9 @@ def test_layers_that_do_not_fit_are_named():
         refgrad.MismatchError, match=r"dense_0: bias has shape \(3,\); the kernel \(2, 2\) needs \(2,\)"
     ):
         refgrad.Network.sequential([(np.ones((2, 2)), np.ones(3), "relu")])
-    with pytest.raises(refgrad.UnsupportedError, match=r"dense_0: activation 'wobble' is not one of linear, relu"):
+    with pytest.raises(
+        refgrad.UnsupportedError, match=r"dense_0: activation 'wobble' is not one of Keras 3's: linear, relu"
+    ):
         refgrad.Network.sequential([(np.ones((3, 2)), None, "wobble")])
 
 

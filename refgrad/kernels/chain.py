@@ -23,7 +23,8 @@ import refgrad.activations
 from refgrad.activations import ACTIVATIONS, where
 from refgrad.kernels.lower import CODES
 
-_SOURCES = (Path(refgrad.activations.__file__), *sorted(Path(__file__).parent.glob("*.py")))
+_ROOMS = (Path(refgrad.activations.__file__).parent, Path(__file__).parent)
+_SOURCES = tuple(source for room in _ROOMS for source in sorted(room.glob("*.py")))
 # "contract" allows fused multiply–adds and nothing that could change what NaN, infinity or a sum's order mean.
 _jit: Any = partial(numba.njit, nogil=True, error_model="numpy", fastmath={"contract"})
 # A called function counts references to every array of a tuple it is given, which costs more than small layers do.

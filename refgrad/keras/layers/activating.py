@@ -7,21 +7,21 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.activations import ACTIVATIONS
+from refgrad.activations.names import NAMES
 from refgrad.errors import FormatError, MismatchError, UnsupportedError
 from refgrad.keras import values
 from refgrad.keras.rows import REQUIRED, Config, Given, Row, initialized
 from refgrad.ops import Elementwise, PReLU, Softmax
-from refgrad.sequential import Steps, elementwise
+from refgrad.sequential import AXISWISE, Steps, activation
 
 
-def activation(value: Any) -> str:
+def activation_name(value: Any) -> str:
     """The name of an activation; null is linear."""
     if value is None:
         return "linear"
-    if not isinstance(value, str) or value not in ACTIVATIONS:
+    if not isinstance(value, str) or not any(value in names for names in (*NAMES.values(), AXISWISE)):
         what = value if isinstance(value, str) else f"a {type(value).__name__}"
-        msg = f"the activation {what!r:.60} is not supported; these are: {', '.join(ACTIVATIONS)}"
+        msg = f"the activation {what!r:.60} is not supported; these are: {', '.join((*NAMES[3], *AXISWISE))}"
         raise UnsupportedError(msg)
     return value
 
@@ -78,8 +78,8 @@ def _some_axes(value: Any) -> tuple[int, ...]:
 
 ROWS: Mapping[str, Row] = {
     "Activation": Row(
-        lambda given: elementwise(given.name, given.config["activation"]),
-        meaning={"activation": (activation, REQUIRED)},
+        lambda given: activation(given.name, given.config["activation"], given.generation),
+        meaning={"activation": (activation_name, REQUIRED)},
         pointwise=True,
     ),
     "ReLU": Row(

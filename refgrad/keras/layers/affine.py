@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from refgrad.errors import MismatchError
 from refgrad.keras import values
-from refgrad.keras.layers.activating import activation
+from refgrad.keras.layers.activating import activation_name
 from refgrad.keras.rows import REQUIRED, Config, Given, Roles, Row, initialized
 from refgrad.sequential import Steps, dense
 
@@ -20,7 +20,7 @@ def _dense(given: Given) -> Steps:
     if kernel.ndim != 2 or kernel.shape[1] != units:
         msg = f"kernel has shape {kernel.shape}; units={units} needs (inputs, {units})"
         raise MismatchError(msg)
-    return dense(given.name, kernel, given.arrays.get("bias"), given.config["activation"])
+    return dense(given.name, kernel, given.arrays.get("bias"), given.config["activation"], given.generation)
 
 
 ROWS: Mapping[str, Row] = {
@@ -28,7 +28,7 @@ ROWS: Mapping[str, Row] = {
         _dense,
         meaning={
             "units": (values.whole_number, REQUIRED),
-            "activation": (activation, "linear"),
+            "activation": (activation_name, "linear"),
             "use_bias": (values.flag, True),
         },
         inert=initialized("kernel", "bias"),
