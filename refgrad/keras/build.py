@@ -66,7 +66,8 @@ def _checked(path: Path, layer: LayerConfig, arrays: Arrays) -> Arrays:
         if array.dtype.name not in STORED_DTYPES:
             msg = f"{role} is stored as {array.dtype.name}, not {' or '.join(STORED_DTYPES)}"
             raise UnsupportedError(msg)
-        if layer.dtype is not None and array.dtype.name != layer.dtype:
+        # Keras 2 stores batch normalisation in float32 where the layer is declared in float16.
+        if array.dtype.name not in (layer.dtype or array.dtype.name, "float32" if layer.dtype == "float16" else None):
             msg = f"{role} is stored as {array.dtype.name}, its config says {layer.dtype}"
             raise MismatchError(msg)
         if not np.isfinite(array).all():

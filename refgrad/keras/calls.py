@@ -31,6 +31,20 @@ def _index(value: Any) -> int:
     return value
 
 
+def _leaves(value: Any) -> Iterator[Any]:
+    """What lists and dicts hold, however they lie in each other; a list that begins with a name is a leaf."""
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, dict) and "class_name" not in found:
+            # Keras orders the tensors of a dict by their keys.
+            waiting += [found[key] for key in sorted(found, reverse=True)]
+        elif isinstance(found, list) and not (found and isinstance(found[0], str)):
+            waiting += reversed(found)
+        else:
+            yield found
+
+
 def _tensor(value: Any) -> Tensor:
     if not isinstance(value, list) or len(value) != 3 or not isinstance(value[0], str):
         msg = f"{value!r:.80} is not [layer, call, output]"
@@ -44,7 +58,8 @@ def _check_keywords(keywords: Any) -> None:
         msg = f"the keywords of a call are {keywords!r:.60}"
         raise FormatError(msg)
     for key, value in keywords.items():
-        if value is not None and not (key == "training" and value is False):
+        unset = all(leaf is None for leaf in _leaves(value))
+        if not unset and not (key == "training" and value is False):
             msg = f"it is called with {key}={value!r:.60}, which could change the output"
             raise UnsupportedError(msg)
 
@@ -74,8 +89,11 @@ def _of_keras_3(call: dict[str, Any]) -> Tensors:
         msg = f"it is called with {len(args)} arguments; one tensor or one list of tensors is supported"
         raise UnsupportedError(msg)
     given = args[0] if args else None
+    if isinstance(given, dict) and given.get("class_name") != "__keras_tensor__":
+        msg = f"it is called with {given!r:.60}; one tensor or one list of tensors is supported"
+        raise UnsupportedError(msg)
     found = []
-    for value in given if isinstance(given, list) else [given]:
+    for value in _leaves(given):
         inner = value.get("config") if isinstance(value, dict) and value.get("class_name") == "__keras_tensor__" else {}
         if not isinstance(inner, dict) or "keras_history" not in inner:
             msg = f"it is called with {value!r:.60}, which is no tensor of the model"
@@ -101,19 +119,9 @@ def calls(inbound_nodes: Any) -> tuple[Tensors, ...]:
     return tuple(found)
 
 
-def _entries(value: Any) -> Iterator[Any]:
-    if isinstance(value, dict):
-        # Keras orders the tensors of a dict by their keys.
-        yield from (value[key] for key in sorted(value))
-    elif isinstance(value, list) and value and not isinstance(value[0], str):
-        yield from value
-    else:
-        yield value
-
-
 def ends(key: str, value: Any) -> Tensors:
     """The tensors that `input_layers` or `output_layers` name."""
-    found = tuple(_tensor(entry) for entry in _entries(value))
+    found = tuple(_tensor(entry) for entry in _leaves(value))
     if not found:
         msg = f"{key} is empty"
         raise FormatError(msg)

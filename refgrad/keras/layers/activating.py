@@ -29,10 +29,10 @@ def activation_name(value: Any) -> str:
 def _relu_as_used(config: Config, generation: int) -> Config:
     """A ReLU layer's parameters as Keras computes with them: in float32, whatever the model's dtype.
 
-    Keras 3 alone keeps the slope as it was given, where there is a maximum or a threshold too.
+    Keras 3 alone keeps slope and threshold as they were given, where there is a maximum or a threshold.
     """
     plain = config["threshold"] == 0 and config["max_value"] == np.inf
-    exact = {"negative_slope"} if generation == 3 and not plain else set()
+    exact = {"negative_slope", "threshold"} if generation == 3 and not plain else set()
     return {key: value if key in exact else float(np.float32(value)) for key, value in config.items()}
 
 

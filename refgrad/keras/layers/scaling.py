@@ -80,6 +80,13 @@ def _normalization(given: Given) -> Steps:
     return [(given.name, Normalization(laid[0], laid[1], given.config["invert"]))]
 
 
+def _as_tensor(value: Any) -> Array:
+    """Numbers as TensorFlow makes a tensor of them: float32 of plain ones, all of what was a NumPy array."""
+    found = values.numbers(value)
+    plain = not isinstance(value, dict) and np.asarray(value).dtype.kind == "f"
+    return found.astype(np.float32).astype(np.float64) if plain else found
+
+
 def _rescaling(given: Given) -> Steps:
     return [(given.name, Rescaling(given.config["scale"], given.config["offset"]))]
 
@@ -123,7 +130,7 @@ ROWS: Mapping[str, Row] = {
     ),
     "Rescaling": Row(
         _rescaling,
-        meaning={"scale": (values.numbers, REQUIRED), "offset": (values.numbers, 0.0)},
+        meaning={"scale": (_as_tensor, REQUIRED), "offset": (_as_tensor, 0.0)},
         pointwise=True,
     ),
 }
