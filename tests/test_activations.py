@@ -10,9 +10,11 @@ import mpmath
 import numpy as np
 import pytest
 
+import refgrad
 from refgrad.activations import ACTIVATIONS
 from refgrad.activations.names import NAMES, named
 from refgrad.ops import Elementwise
+from tests import oracle
 from tests.accuracy import ROWS, grid, measure, typed
 from tests.eager import KERAS, agree, divergences, functions, ours, places, points, theirs
 from tests.oracle import FUNCTIONS
@@ -246,6 +248,44 @@ def test_every_name_that_keras_takes_is_a_row_or_left_out_for_a_reason(keras):
     for name in listed:
         package.activations.get(name)
         assert (named(name, keras) is None) == (name in LEFT_OUT[keras])
+
+
+CALLED = [(keras, called) for keras in NAMES for called in NAMES[keras]]
+
+
+@pytest.mark.parametrize(("keras", "called"), CALLED)
+def test_a_network_with_an_activation_is_what_the_formula_says(keras, called):
+    rng = np.random.default_rng(3)
+    kernels = [rng.normal(size=shape) for shape in ((2, 4), (4, 3))]
+    net = refgrad.Network.sequential([(kernel, None, called) for kernel in kernels], keras=keras)
+    x = rng.normal(size=(3, 2))
+    y, jacobian = net.value_and_jacobian(x)
+    for number, value, slopes in zip(x, y, jacobian, strict=True):
+        truth = oracle.value_and_jacobian([(kernel, None, *named(called, keras)) for kernel in kernels], number)
+        np.testing.assert_allclose(value, truth[0], rtol=1e-13, atol=1e-14)
+        np.testing.assert_allclose(slopes, truth[1], rtol=1e-13, atol=1e-14)
+
+
+@pytest.mark.tensorflow
+@every_generation
+def test_a_saved_model_has_the_activation_that_keras_gave_it(keras, tmp_path):
+    package = pytest.importorskip(KERAS[keras])
+    path, x = tmp_path / "model.keras", np.linspace(-4, 4, 64, dtype=np.float32)[:, None]
+    for called in NAMES[keras]:
+        if hasattr(package.layers, called):
+            continue  # the name of a layer's class: Keras saves the layer, not its name
+        layers = package.layers.Input((1,)), package.layers.Dense(5, activation=called)
+        model = package.Sequential(layers)
+        model.save(path)
+        np.testing.assert_allclose(refgrad.load(path)(x), model(x).numpy(), rtol=1e-5, atol=1e-6, err_msg=called)
+
+
+def test_a_name_of_the_other_generation_is_refused():
+    for keras, called in ((2, "hard_swish"), (3, "LeakyReLU")):
+        with pytest.raises(
+            refgrad.UnsupportedError, match=f"activation '{called}' is not one of Keras {keras}'s: linear"
+        ):
+            refgrad.Network.sequential([(np.ones((1, 1)), None, called)], keras=keras)
 
 
 def test_names_mean_what_their_generation_says():
