@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from refgrad.arrays import Array, flat
 from refgrad.derivatives.products import Linearization, pushed
-from refgrad.rounding import NEAR
+from refgrad.rounding import NEAR, unit_roundoff
 
 Mask = npt.NDArray[np.bool_]
 
@@ -28,8 +28,8 @@ class NearKinks:
     unit: npt.NDArray[np.intp]
 
 
-def _moves(point: Linearization) -> list[Mask | None]:
-    """Which units move with the input, by pushing one generic tangent: where a unit stands still its slope is idle.
+def _moves(point: Linearization) -> list[Array]:
+    """1 for units that move with the input, 0 for others, whose slope is idle, by pushing one generic tangent.
 
     A ReLU after a ReLU sits on its kink whenever the first is off, and nothing depends on it.
     """
@@ -38,7 +38,8 @@ def _moves(point: Linearization) -> list[Mask | None]:
     for index in point.graph.inputs:
         shape = (1, 1, *point.graph.shapes[index])
         generic.append(rng.uniform(1, 2, size=shape).astype(point.graph.dtype))
-    return [None if tangent is None else tangent[0] != 0 for tangent in pushed(point, generic)]
+    found = zip(pushed(point, generic), point.graph.shapes, strict=True)
+    return [np.zeros((1, *shape)) if tangent is None else (tangent[0] != 0).astype(float) for tangent, shape in found]
 
 
 def _margins(point: Linearization) -> Iterator[tuple[int, Array, Array | None]]:
@@ -52,7 +53,7 @@ def _margins(point: Linearization) -> Iterator[tuple[int, Array, Array | None]]:
         distance, to_jump = node.op.margins(inputs), node.op.jump_margins(inputs)
         if distance is None:
             continue
-        moving = np.logical_or.reduce([mask for source in node.inputs if (mask := moves[source]) is not None])
+        moving = node.op.noise(0.0, inputs, tuple(moves[source] for source in node.inputs)) != 0
         held = None if to_jump is None else flat(np.where(moving, to_jump, np.inf))
         yield index, flat(np.where(moving, distance, np.inf)), held
 
@@ -69,12 +70,15 @@ def on_kink(point: Linearization) -> tuple[int, str] | None:
 
 def near_kinks(point: Linearization, sigma: Sequence[Array]) -> NearKinks:
     """Samples with a unit within 8 σ(z) of a kink; `sigma` are all nodes' deviations by the model of `rounding`."""
-    graph = point.graph
+    graph, u = point.graph, unit_roundoff(point.graph.dtype)
     samples = np.arange(len(point.values[graph.inputs[0]]))
     least, jump = np.full(len(samples), np.inf), np.zeros(len(samples), bool)
     nearest_node, nearest_unit = np.full(len(samples), -1), np.zeros(len(samples), np.intp)
     for index, distance, to_jump in _margins(point):
-        noise = np.reshape(sum(sigma[source] for source in graph.nodes[index].inputs), distance.shape)
+        sources = graph.nodes[index].inputs
+        inputs, sigmas = (tuple(found[source] for source in sources) for found in (point.values, sigma))
+        noise = graph.nodes[index].op.noise(u, inputs, sigmas)
+        noise = flat(np.broadcast_to(noise, point.values[index].shape))
         if to_jump is not None:
             jump |= (to_jump <= NEAR * noise).any(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):

@@ -89,7 +89,8 @@ class Maximum(Op):
             return None
         ranked = np.sort(_stacked(inputs), axis=0)
         one, other = (ranked[-1], ranked[-2]) if self.best is np.maximum else (ranked[1], ranked[0])
-        gap: Array = np.where(one == other, 0, one - other)
+        # Equal infinities are tied, and have no difference.
+        gap: Array = np.subtract(one, other, out=np.zeros_like(one), where=one != other)
         return gap
 
 

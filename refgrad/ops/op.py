@@ -90,10 +90,11 @@ class Op(ABC):
         return replace(self, **{name: array.astype(dtype) for name, array in self.arrays().items()})
 
     def freeze(self, *names: str) -> None:
-        """Make the fields so named immutable, while the op is being made; None stays None."""
+        """Make the arrays so named immutable, while the op is being made; one whose default is None may be None."""
+        optional = {field.name for field in fields(self) if field.default is None}
         for name in names:
             array = getattr(self, name)
-            if array is None:
+            if array is None and name in optional:
                 continue
             if not isinstance(array, np.ndarray) or array.dtype.kind != "f":
                 msg = f"{name} is {getattr(array, 'dtype', type(array).__name__)}; an array of floats is needed"

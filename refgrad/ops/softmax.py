@@ -88,14 +88,17 @@ class Softmax(Op):
     def _log_variance(self, u: float, z: Array, variance_of_z: Array) -> tuple[Array, Array]:
         """s, and the variance of log s.
 
-        σ²(log s_i) = t_i + Σ_j s_j² t_j + u² max(1, n/6) Σ_j s_j², t = σ²(z) + u² ((z − max z)² + 4); 4 is for exp.
+        σ²(log s_i) = Σ_j (δ_ij − s_j)² t_j + u² max(1, n/6) Σ_j s_j²,  t = σ²(z) + u² ((z − max z)² + 4)
+
+        where 4 is for exp.
         """
         differences, terms, total = self._terms(z)
         s = terms / total
         # Where s is 0 for certain, the difference may be −∞: it counts for nothing.
         each = variance_of_z + u**2 * (np.square(np.where(s == 0, 0, differences)) + 4)
         n = math.prod(z.shape[axis] for axis in as_axes(self.axis))
-        return s, each + self._sum(np.square(s) * (each + u**2 * max(1.0, n / 6)))
+        carried = np.maximum((1 - 2 * s) * each + self._sum(np.square(s) * each), 0)
+        return s, carried + u**2 * max(1.0, n / 6) * self._sum(np.square(s))
 
     def variance(self, u: float, inputs: tuple[Array, ...], output: Array, variances: tuple[Array, ...]) -> Array:
         """σ²(y) = s² (σ²(log s) + 2 u²)."""

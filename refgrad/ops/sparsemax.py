@@ -108,10 +108,10 @@ class Sparsemax(Op):
         return total
 
     def variance(self, u: float, inputs: tuple[Array, ...], output: Array, variances: tuple[Array, ...]) -> Array:
-        """σ²(y) = σ²(z) + σ²(τ) + u² y² above the threshold, 0 below."""
-        support = self._support(inputs[0])
-        spread = variances[0] + self._threshold_variance(u, support, variances[0]) + u**2 * np.square(output)
-        kept: Array = np.where(output == 0, 0, spread)
+        """σ²(y_i) = (1 − 2 ∂τ/∂z_i) σ²(z_i) + σ²(τ) + u² y_i² above the threshold, 0 below."""
+        (variance_of_z,), support = variances, self._support(inputs[0])
+        carried = (1 - 2 * support.weights) * variance_of_z + self._threshold_variance(u, support, variance_of_z)
+        kept: Array = np.where(output == 0, 0, np.maximum(carried, 0) + u**2 * np.square(output))
         return kept
 
     def cost(self, k: int, *shapes: Shape) -> int:
