@@ -179,7 +179,9 @@ def in_float64(model: Any) -> Any:
         return [widen(item) for item in value] if isinstance(value, list) else value
 
     twin = type(model).from_config(widen(model.get_config()))
-    twin.set_weights([weight.astype(np.float64) if weight.dtype.kind == "f" else weight for weight in model.get_weights()])
+    twin.set_weights(
+        [weight.astype(np.float64) if weight.dtype.kind == "f" else weight for weight in model.get_weights()]
+    )
     for layer in twin.layers:
         if hasattr(layer, "finalize_state"):  # Normalization takes its moments from its weights only here
             layer.finalize_state()

@@ -71,7 +71,7 @@ def _entry(entry: Any) -> tuple[str, str]:
     return class_name, given["name"]
 
 
-def _layer(entry: Any, generation: int, depth: int) -> LayerConfig:
+def _layer(entry: Any, generation: int) -> LayerConfig:
     """A layer or a nested model, not yet called."""
     class_name, name = _entry(entry)
     given = entry["config"]
@@ -89,7 +89,7 @@ def _layer(entry: Any, generation: int, depth: int) -> LayerConfig:
             msg = f"{unknown[0]!r} beside its config is not known and could change the output"
             raise UnsupportedError(msg)
         if class_name in MODELS:
-            return LayerConfig(class_name, name, {}, None, None, (), _model(entry, generation, depth + 1))
+            return LayerConfig(class_name, name, {}, None, None, (), _model(entry, generation))
         row = LAYERS[class_name]
         stated = given.get("batch_shape", given.get("batch_input_shape"))
         return LayerConfig(
@@ -122,7 +122,7 @@ def _stated(config: Mapping[str, Any], layers: Sequence[LayerConfig]) -> OpenSha
     return None if built is None else open_shape(built)
 
 
-def _sequential(config: Any, generation: int, depth: int) -> ModelConfig:
+def _sequential(config: Any, generation: int) -> ModelConfig:
     """Each layer is called once, with what the one before it gives."""
     if isinstance(config, list):
         msg = "the Sequential is a bare list of layers, as Keras wrote it up to 2.2.2; that cannot be read yet"
@@ -133,7 +133,7 @@ def _sequential(config: Any, generation: int, depth: int) -> ModelConfig:
     with naming("the Sequential"):
         canonical(_SEQUENTIAL, config)
         _dtype(config.get("dtype"))
-    layers = [_layer(entry, generation, depth) for entry in config["layers"]]
+    layers = [_layer(entry, generation) for entry in config["layers"]]
     _check_names([layer.name for layer in layers])
     if not layers or layers[0].class_name != "InputLayer":
         shape = _stated(config, layers) if layers else None
@@ -147,7 +147,7 @@ def _sequential(config: Any, generation: int, depth: int) -> ModelConfig:
     return ModelConfig((layers[0], *chained), (0,), (Reference(len(chained), 0, 0),), generation)
 
 
-def _functional(config: Any, generation: int, depth: int) -> ModelConfig:
+def _functional(config: Any, generation: int) -> ModelConfig:
     """Layers are called as their `inbound_nodes` say."""
     if not isinstance(config, dict) or not isinstance(config.get("layers"), list):
         msg = "the Functional model's config has no list 'layers'"
@@ -160,7 +160,7 @@ def _functional(config: Any, generation: int, depth: int) -> ModelConfig:
     called: list[tuple[Tensors, ...]] = []
     for entry in config["layers"]:
         class_name, name = _entry(entry)
-        layers.append(_layer({key: entry[key] for key in entry if key != "inbound_nodes"}, generation, depth))
+        layers.append(_layer({key: entry[key] for key in entry if key != "inbound_nodes"}, generation))
         with naming(f"layer {name!r} ({class_name})"):
             if entry.get("name", name) != name:
                 msg = f"its entry calls it {entry['name']!r:.60}, its config another name"
@@ -170,7 +170,7 @@ def _functional(config: Any, generation: int, depth: int) -> ModelConfig:
     return connected(layers, called, inputs, outputs, generation)
 
 
-MODELS: Mapping[str, Callable[[Any, int, int], ModelConfig]] = {
+MODELS: Mapping[str, Callable[[Any, int], ModelConfig]] = {
     "Sequential": _sequential,
     "Functional": _functional,
     "Model": _functional,
@@ -178,12 +178,23 @@ MODELS: Mapping[str, Callable[[Any, int, int], ModelConfig]] = {
 """The classes of models, and how each one's config is read."""
 
 
-def _model(entry: Mapping[str, Any], generation: int, depth: int) -> ModelConfig:
-    """A model, however deep it lies in others."""
-    if depth > DEEPEST:
-        msg = f"over {DEEPEST} models lie one in the other"
-        raise FormatError(msg)
-    model = MODELS[entry["class_name"]](entry["config"], generation, depth)
+def _check_depth(entry: Any) -> None:
+    """Refuse models too deep in models, before anything follows them down."""
+    waiting = [(entry, 1)]
+    while waiting:
+        found, depth = waiting.pop()
+        config = found.get("config") if isinstance(found, dict) else None
+        layers = config.get("layers") if isinstance(config, dict) else None
+        if isinstance(layers, list):
+            if depth > DEEPEST:
+                msg = f"layer {config.get('name')!r:.60}: over {DEEPEST} models lie one in the other"
+                raise FormatError(msg)
+            waiting += [(layer, depth + 1) for layer in layers]
+
+
+def _model(entry: Mapping[str, Any], generation: int) -> ModelConfig:
+    """A model, by its class."""
+    model = MODELS[entry["class_name"]](entry["config"], generation)
     model.order  # noqa: B018 - computed now, so that a cycle is refused here
     return model
 
@@ -201,4 +212,5 @@ def translate(raw: RawModel) -> ModelConfig:
     if class_name not in MODELS or not _built_in(raw.config):
         msg = f"the model is a {class_name:.60}; only Keras's own {', '.join(MODELS)} can be read yet"
         raise UnsupportedError(msg)
-    return _model(raw.config, _generation(raw), 1)
+    _check_depth(raw.config)
+    return _model(raw.config, _generation(raw))
