@@ -371,6 +371,16 @@ def test_every_topology_is_read_in_every_container(generation, name, tmp_path):
 
 
 @pytest.mark.tensorflow
+@pytest.mark.parametrize("generation", ["keras", "tf_keras"])
+def test_vectors_too_short_to_normalise_are_divided_by_what_that_keras_does(generation, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    layers = (keras := pytest.importorskip(generation)).layers
+    x, y = layers.Input((3,), dtype="float64"), layers.Input((3,), dtype="float64")
+    short = layers.Rescaling(1e-8, dtype="float64")(x)
+    check_everywhere(tf, keras.Model([x, y], layers.Dot(1, normalize=True, dtype="float64")([short, y])), tmp_path)
+
+
+@pytest.mark.tensorflow
 def test_layers_of_one_name_in_a_nested_model_are_told_apart_by_their_scopes(tmp_path):
     """In the legacy container all of a nested model's weights lie in one group; tf_keras cannot save such a model."""
     tf = pytest.importorskip("tensorflow")
