@@ -498,7 +498,7 @@ def agrees_with_keras(generation, count):
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis")
 @pytest.mark.parametrize("generation", ["keras", "tf_keras"])
 def test_the_same_graph_in_keras_says_the_same(generation):
-    assert len(agrees_with_keras(generation, 40)) >= 15
+    assert len(agrees_with_keras(generation, 60)) >= 12
 
 
 @pytest.mark.tensorflow
@@ -506,4 +506,31 @@ def test_the_same_graph_in_keras_says_the_same(generation):
 @pytest.mark.filterwarnings("ignore:You are using a softmax over axis")
 @pytest.mark.parametrize("generation", ["keras", "tf_keras"])
 def test_many_of_the_same_graphs_in_keras_say_the_same(generation):
-    assert len(agrees_with_keras(generation, 400)) >= 20
+    assert len(agrees_with_keras(generation, 600)) >= 18
+
+
+FORMATS = [("keras", "keras"), ("keras", "h5"), ("tf_keras", "keras"), ("tf_keras", "h5")]
+
+
+@pytest.mark.tensorflow
+@pytest.mark.skip(reason="until refgrad.keras reads Functional models")
+@pytest.mark.filterwarnings("ignore:You are using a softmax over axis")
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.parametrize(("generation", "suffix"), FORMATS)
+def test_the_same_graph_saved_by_keras_is_loaded(generation, suffix):
+    """To be run as soon as there is a loader: Keras builds and saves each graph, refgrad loads it."""
+    pytest.importorskip("tensorflow")
+    keras = pytest.importorskip(generation)
+
+    def check(example):
+        net, scale = example.net, scale_of(example)
+        with tempfile.TemporaryDirectory() as folder:
+            keras_model(keras, example.graph).save(f"{folder}/model.{suffix}")
+            loaded = refgrad.load(f"{folder}/model.{suffix}")
+        x = dict(zip(loaded.input_names, example.x.values(), strict=True))
+        for one, other in zip(everything(loaded, x), everything(net, example.x), strict=True):
+            for found, wanted in zip(leaves(one), leaves(other), strict=True):
+                close(found, wanted, scale)
+
+    check.__name__ = f"check_{generation}_{suffix}"
+    run(given(examples(keras))(check), 15)
