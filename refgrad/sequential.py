@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -11,13 +11,21 @@ from refgrad.activations.names import NAMES, named
 from refgrad.arrays import Array
 from refgrad.errors import InputError, UnsupportedError, naming
 from refgrad.graph import Graph, Provenance, chain, widest
-from refgrad.ops import Affine, Elementwise, Op
+from refgrad.ops import GLU, Affine, Elementwise, LogSoftmax, Op, Softmax, Sparsemax
 
 Layer = tuple[npt.ArrayLike, npt.ArrayLike | None, str]
 """Kernel (n_in, n_out), bias (n_out,) or None, and the activation's name, as Keras calls it."""
 
 Steps = list[tuple[str, Op]]
 """Ops one after the other, each with the name of the layer it belongs to."""
+
+AXISWISE: Mapping[str, Callable[[], Op]] = {
+    "softmax": Softmax,
+    "log_softmax": LogSoftmax,
+    "sparsemax": Sparsemax,
+    "glu": GLU,
+}
+"""The activations that are no functions of one number: each is an op along the last axis."""
 
 
 def _array(what: str, given: npt.ArrayLike, axes: int) -> Array:
@@ -39,9 +47,11 @@ def dense(name: str, kernel: Array, bias: Array | None, called: str, keras: int)
 
 def activation(name: str, called: str, keras: int) -> Steps:
     """What a generation of Keras calls by a name, with the parameters it then has, as an op; linear is none."""
+    if called in AXISWISE:
+        return [(name, AXISWISE[called]())]
     row = named(called, keras)
     if row is None:
-        msg = f"activation {called!r} is not one of Keras {keras}'s: {', '.join(NAMES[keras])}"
+        msg = f"activation {called!r} is not one of Keras {keras}'s: {', '.join((*NAMES[keras], *AXISWISE))}"
         raise UnsupportedError(msg)
     return [] if row[0] == "linear" else [(name, Elementwise(*row))]
 

@@ -1,10 +1,12 @@
 """Train the golden networks with real Keras 3 and real tf_keras, and record what each Keras said of them.
 
-    python scripts/make_golden.py
+    python scripts/make_golden.py [NAME ...]
 
-needs the `dev` extra. It rewrites `tests/golden/` and the demo's network in `refgrad/data/`. Each network is saved in
-every container its writer knows; `NAME-WRITER.npz` holds `x`, and values and Jacobians by TensorFlow's eager autodiff
-in both precisions (`y32`, `j32`, `y64`, `j64`: the float32 weights, cast exactly); `golden.json` holds the versions.
+needs the `dev` extra. It rewrites `tests/golden/` and the demo's network in `refgrad/data/`, or the named networks
+alone. Each network is saved in every container its writer knows; `NAME-WRITER.npz` holds `x`, and values and Jacobians
+by TensorFlow's eager autodiff in both precisions (`y32`, `j32`, `y64`, `j64`: the float32 weights, cast exactly), for
+networks of several inputs or outputs `x_0`, `x_1`, …, `y32_0`, …, `j32_0_1` (output 0 with respect to input 1);
+`golden.json` holds the versions.
 Nothing here uses refgrad: these files are the truth it is tested against.
 """
 
@@ -100,7 +102,72 @@ def twelve(keras: Any) -> tuple[Any, np.ndarray]:
     return model, rng.normal(size=(64, 4))
 
 
-NETWORKS = {"question": question, "mixed": mixed, "twelve": twelve}
+def branches(keras: Any) -> tuple[Any, list[np.ndarray]]:
+    """Two inputs, two outputs; a shared Dense, a nested Sequential called twice, moments that training moved."""
+    keras.utils.set_random_seed(3)
+    rng = np.random.default_rng(3)
+    layers = keras.layers
+    a, b = layers.Input((4,), name="state"), layers.Input((3,), name="action")
+    shared = layers.Dense(6, activation="tanh", name="shared")
+    block = keras.Sequential(
+        [
+            layers.Input((6,)),
+            layers.Dense(8, activation="relu"),
+            layers.BatchNormalization(momentum=0.8),
+            layers.Dense(5),
+        ],
+        name="block",
+    )
+    from_a, from_b = shared(a), shared(layers.Dense(4)(b))
+    joined = layers.Concatenate()([block(from_a), from_b, block(from_b), b])
+    trunk = layers.Dense(9, activation="tanh")(layers.BatchNormalization(epsilon=1e-4)(joined))
+    classes = layers.Dense(3, activation="softmax", name="classes")(trunk)
+    amount = layers.Dense(2, name="amount")(trunk)
+    # The inputs come in another order than the layers, so that an order by layers would be seen.
+    model = keras.Model([b, a], [classes, amount], name="branches")
+    x = [rng.normal(size=(256, 3)), rng.normal(size=(256, 4))]
+    y = [np.eye(3)[np.argmax(x[0], axis=1)], np.stack([np.sin(x[1][:, 0]), x[0][:, 1] * x[1][:, 2]], axis=1)]
+    model.compile(loss=["categorical_crossentropy", "mse"], optimizer="adam")
+    model.fit(x, y, epochs=15, batch_size=16, verbose=0)
+    return model, [rng.normal(size=(24, 3)), rng.normal(size=(24, 4))]
+
+
+def every_layer(keras: Any) -> tuple[Any, list[np.ndarray]]:
+    """Most layer classes once, on inputs of rank one and two; one output of rank two."""
+    keras.utils.set_random_seed(4)
+    rng = np.random.default_rng(4)
+    layers = keras.layers
+    normalization = layers.Normalization()
+    normalization.adapt(rng.normal(size=(64, 4), loc=2, scale=3))
+    vector, matrix = layers.Input((4,), name="vector"), layers.Input((3, 5), name="matrix")
+    h = layers.LeakyReLU(0.2)(layers.Dense(6)(normalization(vector)))
+    h = layers.LayerNormalization(name="ln")(layers.Dropout(0.1)(layers.GaussianNoise(0.01)(h)))
+    g = layers.Permute((2, 1))(layers.Reshape((2, -1))(h))
+    s = layers.PReLU(shared_axes=[1])(layers.SpatialDropout1D(0.1)(layers.Rescaling(0.3, offset=-0.1)(matrix)))
+    d = layers.Dense(2)(layers.LayerNormalization(axis=[1, 2], center=False)(s))
+    mean = layers.Average()([g, d, layers.Maximum()([g, d])])
+    less = layers.Subtract()([layers.Multiply()([mean, layers.Minimum()([g, d])]), g])
+    bn = layers.BatchNormalization(axis=1, scale=False, momentum=0.8)(layers.ActivityRegularization(1e-4)(less))
+    e, soft = layers.ELU(0.7)(bn), layers.Softmax(axis=1)(bn)
+    dot = layers.Dot(axes=(2, 2), normalize=True)([e, soft])
+    more = layers.Add()([layers.RepeatVector(3)(layers.Dense(2)(h)), e])
+    joined = layers.Concatenate(axis=2, name="joined")([dot, more])
+    out = layers.Dense(3, activation="softmax", name="out")(layers.Flatten()(joined))
+    model = keras.Model([vector, matrix], [out, joined], name="every_layer")
+    x = [rng.normal(size=(256, 4), loc=2, scale=3), rng.normal(size=(256, 3, 5))]
+    y = [np.eye(3)[np.argmax(x[1][:, :, 0], axis=1)], rng.normal(size=(256, 3, 5))]
+    model.compile(loss=["categorical_crossentropy", "mse"], optimizer="adam")
+    model.fit(x, y, epochs=10, batch_size=16, verbose=0)
+    return model, [rng.normal(size=(12, 4), loc=2, scale=3), rng.normal(size=(12, 3, 5))]
+
+
+NETWORKS = {
+    "question": question,
+    "mixed": mixed,
+    "twelve": twelve,
+    "branches": branches,
+    "layers": every_layer,
+}
 
 
 def in_float64(model: Any) -> Any:
@@ -112,7 +179,12 @@ def in_float64(model: Any) -> Any:
         return [widen(item) for item in value] if isinstance(value, list) else value
 
     twin = type(model).from_config(widen(model.get_config()))
-    twin.set_weights([weight.astype(np.float64) for weight in model.get_weights()])
+    twin.set_weights(
+        [weight.astype(np.float64) if weight.dtype.kind == "f" else weight for weight in model.get_weights()]
+    )
+    for layer in twin.layers:
+        if hasattr(layer, "finalize_state"):  # Normalization takes its moments from its weights only here
+            layer.finalize_state()
     return twin
 
 
@@ -127,6 +199,42 @@ def value_and_jacobian(model: Any, x: np.ndarray) -> tuple[np.ndarray, np.ndarra
         for j in range(y.shape[1])
     ]
     return y.numpy(), np.stack([row.numpy() for row in rows], axis=1)
+
+
+def values_and_jacobians(model: Any, xs: list[np.ndarray], bits: str) -> dict[str, np.ndarray]:
+    """As `value_and_jacobian` for every output and input: y32_0, …, j32_0_1 of shape (batch, *out, *in)."""
+    points = [tf.constant(x) for x in xs]
+    with tf.GradientTape(persistent=True) as tape:
+        for point in points:
+            tape.watch(point)
+        outputs = model(points, training=False)
+    found = {}
+    for i, y in enumerate(outputs):
+        found[f"y{bits}_{i}"] = y.numpy()
+        units = np.eye(int(np.prod(y.shape[1:])), dtype=y.numpy().dtype)
+        rows = []
+        for unit in units:
+            weights = tf.constant(np.broadcast_to(unit.reshape(y.shape[1:]), y.shape))
+            zero = tf.UnconnectedGradients.ZERO
+            rows.append(tape.gradient(y, points, output_gradients=weights, unconnected_gradients=zero))
+        for j, x in enumerate(xs):
+            stacked = np.stack([row[j].numpy() for row in rows], axis=1)
+            found[f"j{bits}_{i}_{j}"] = stacked.reshape(*y.shape, *x.shape[1:])
+    return found
+
+
+def truth(model: Any, x: np.ndarray | list[np.ndarray]) -> dict[str, np.ndarray]:
+    """What TensorFlow says at x in float32, and of the same weights in float64."""
+    twin = in_float64(model)
+    if isinstance(x, list):
+        xs = [part.astype(np.float32) for part in x]
+        found = {f"x_{j}": part for j, part in enumerate(xs)}
+        found |= values_and_jacobians(model, xs, "32")
+        return found | values_and_jacobians(twin, [part.astype(np.float64) for part in xs], "64")
+    x32 = x.astype(np.float32)
+    y32, j32 = value_and_jacobian(model, x32)
+    y64, j64 = value_and_jacobian(twin, x32.astype(np.float64))
+    return {"x": x32, "y32": y32, "j32": j32, "y64": y64, "j64": j64}
 
 
 def save_everywhere(model: Any, stem: str, writer: str) -> None:
@@ -144,30 +252,32 @@ def save_everywhere(model: Any, stem: str, writer: str) -> None:
             legacy_format.save_weights_to_hdf5_group(file, model)
 
 
-def main() -> None:
-    """Make everything anew."""
-    shutil.rmtree(GOLDEN, ignore_errors=True)
-    GOLDEN.mkdir(parents=True)
+def main(names: list[str]) -> None:
+    """Make everything anew, or the named networks."""
+    if not names:
+        shutil.rmtree(GOLDEN, ignore_errors=True)
+    GOLDEN.mkdir(parents=True, exist_ok=True)
     DEMO.mkdir(parents=True, exist_ok=True)
     versions = {"python": platform.python_version(), "numpy": np.__version__, "tensorflow": tf.__version__}
     for writer, module in WRITERS.items():
         keras = importlib.import_module(module)
         versions[writer] = keras.__version__
-        for name, make in NETWORKS.items():
+        for name in names or NETWORKS:
             keras.backend.clear_session()
-            model, x = make(keras)
+            model, x = NETWORKS[name](keras)
             stem = f"{name}-{writer}"
             save_everywhere(model, stem, writer)
-            x32 = x.astype(np.float32)
-            y32, j32 = value_and_jacobian(model, x32)
-            y64, j64 = value_and_jacobian(in_float64(model), x32.astype(np.float64))
-            np.savez(GOLDEN / f"{stem}.npz", x=x32, y32=y32, j32=j32, y64=y64, j64=j64)
-            sys.stdout.write(f"{stem}: worst float32 against float64 {abs(j32 - j64).max():.1e}\n")
-    shutil.copy(GOLDEN / "question-keras3.keras", DEMO / "question.keras")
-    shutil.copy(GOLDEN / "question-keras3.npz", DEMO / "question.npz")
-    (DEMO / "versions.json").write_text(json.dumps(versions, indent=1) + "\n")
+            found = truth(model, x)
+            np.savez(GOLDEN / f"{stem}.npz", **found)
+            pairs = [(found[key], found[key.replace("j32", "j64")]) for key in found if key.startswith("j32")]
+            worst = max(abs(j32 - j64).max() / abs(j64).max() for j32, j64 in pairs)
+            sys.stdout.write(f"{stem}: worst float32 against float64 {worst:.1e} of max|J|\n")
+    if "question" in (names or NETWORKS):
+        shutil.copy(GOLDEN / "question-keras3.keras", DEMO / "question.keras")
+        shutil.copy(GOLDEN / "question-keras3.npz", DEMO / "question.npz")
+        (DEMO / "versions.json").write_text(json.dumps(versions, indent=1) + "\n")
     (GOLDEN / "golden.json").write_text(json.dumps(versions, indent=1) + "\n")
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -19,8 +19,6 @@ import pytest
 
 import refgrad
 from refgrad.agreement import Answer, compare
-from refgrad.keras.build import LAYERS
-from refgrad.keras.dialect import KEYS
 from refgrad.keras.matching import snake_case
 from tests.cases import CONTAINERS, GOLDEN, STEMS, golden_arguments, golden_truth
 
@@ -108,10 +106,6 @@ def test_config_may_be_given_as_text():
     assert by_text.digest == load_golden("mixed-keras3", "json+weights.h5").digest
 
 
-def test_dialect_and_build_know_the_same_layers():
-    assert set(KEYS) == set(LAYERS)
-
-
 @pytest.mark.parametrize(
     ("name", "expected"), [("Dense", "dense"), ("ReLU", "re_lu"), ("InputLayer", "input_layer"), ("PReLU", "p_re_lu")]
 )
@@ -157,11 +151,11 @@ LAMBDA = {
     "config": {"name": "f", "function": ["4wEAAAA", None, None]},
     "module": "keras.layers",
 }
-NESTED = {"class_name": "Sequential", "config": {"name": "inner", "layers": []}, "module": "keras"}
+NESTED = {"class_name": "Sequential", "config": {"name": "inner", "layers": "dense"}, "module": "keras"}
 
 BAD_CONFIGS = {
     "lambda": (added(LAMBDA), "UnsupportedError", r"layer 'f' \(Lambda\): this layer class is not supported"),
-    "nested": (added(NESTED), "UnsupportedError", r"layer 'inner' \(Sequential\): this layer class is not supported"),
+    "nested": (added(NESTED), "FormatError", r"layer 'inner' \(Sequential\): the Sequential's config has no list"),
     "conv": (
         edited_entry("first", class_name="Conv1D"),
         "UnsupportedError",
@@ -198,7 +192,7 @@ BAD_CONFIGS = {
         "activation 'a dict' is not supported",
     ),
     "threshold": (edited_layer("activation", activation="threshold"), "UnsupportedError", "layer 'activation'"),
-    "half": (edited_layer("first", dtype="float16"), "UnsupportedError", "dtype 'float16' is not supported"),
+    "half": (edited_layer("first", dtype="bfloat16"), "UnsupportedError", "dtype 'bfloat16' is not supported"),
     "mixed policy": (
         edited_layer("first", dtype={"class_name": "DTypePolicy", "config": {"name": "mixed_float16"}}),
         "UnsupportedError",
@@ -272,12 +266,12 @@ BAD_CONFIGS = {
     "functional": (
         lambda config: config.update(class_name="Functional"),
         "UnsupportedError",
-        "the model is a Functional",
+        "the Functional model: the key 'build_input_shape'",
     ),
     "subclass": (
         lambda config: config.update(registered_name="Mine>Sequential"),
         "UnsupportedError",
-        "only Keras's Sequential",
+        "only Keras's own Sequential, Functional, Model can",
     ),
     "old list": (
         lambda config: config.update(config=config["config"]["layers"]),
@@ -307,7 +301,7 @@ def test_configs_that_are_refused(name, weights, tmp_path):
         refgrad.load(path, weights=GOLDEN / f"mixed-keras3.{weights}")
     assert type(caught.value).__name__ == error
     assert str(caught.value).startswith(f"{path}: ")
-    assert len(str(caught.value)) < 500
+    assert len(str(caught.value)) < 600
 
 
 def test_what_changes_nothing_is_let_pass(tmp_path):
@@ -394,7 +388,7 @@ BAD_WEIGHTS = {
         "UnsupportedError",
         r"layer 'first' \(Dense\): kernel is stored as int32",
     ),
-    "halves": (replaced(KERNEL, data=np.ones((3, 8), "f2")), "UnsupportedError", "kernel is stored as float16"),
+    "halves": (replaced(KERNEL, data=np.ones((3, 8), "f2")), "MismatchError", "kernel is stored as float16, its"),
     "complex": (replaced(KERNEL, data=np.ones((3, 8), complex)), "UnsupportedError", "no plain numbers"),
     "strings": (replaced(KERNEL, data=np.array([b"x"] * 3)), "UnsupportedError", "no plain numbers"),
     "opaque": (replaced(KERNEL, data=np.zeros((3, 8), "V2")), "UnsupportedError", "no plain numbers"),
@@ -526,7 +520,11 @@ NUMBERED = {
         "needs kernel and bias; the file has 0, 1, 2",
     ),
     "an array too few": (lambda file: file.pop("layers/dense/vars/1"), "MismatchError", "the file has 0$"),
-    "nested": (lambda file: file["layers/dense"].pop("vars"), "UnsupportedError", "layers/dense has no 'vars'"),
+    "nested": (
+        lambda file: file["layers/dense"].pop("vars"),
+        "UnsupportedError",
+        "layers/dense has neither 'vars' nor 'layers'",
+    ),
     "layers is no group": (
         lambda file: (file.pop("layers"), file.create_dataset("layers", data=1.0)),
         "FormatError",
@@ -756,7 +754,9 @@ def test_a_users_class_of_a_known_name_is_refused(generation, registered, tmp_pa
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("generation", ["keras", "tf_keras"])
 @pytest.mark.parametrize(
-    "parameters", [(None, 0.1, 0), (1.4, 0, 0), (1.4, 0.1, 0), (None, 0, 0.3), (1.4, 0, 0.3)], ids=str
+    "parameters",
+    [(None, 0.1, 0), (1.4, 0, 0), (1.4, 0.1, 0), (None, 0, 0.3), (1.4, 0, 0.3), (None, 0.1, 0.3), (1.4, 0.1, 0.3)],
+    ids=str,
 )
 def test_relu_parameters_are_what_keras_computes_with(generation, parameters, tmp_path):
     """None of these numbers is exactly representable: each Keras rounds some to float32 in float64 models too."""

@@ -21,17 +21,22 @@ from refgrad.keras import hdf5
 from refgrad.keras.content import LARGEST_TEXT, kind, parse, read_bytes
 from refgrad.paths import StrPath, as_path, is_json_text
 
+DEEPEST = 32
+"""How many models may lie one in the other."""
+
 
 @dataclass(frozen=True, eq=False)
 class RawLayer:
     """The arrays stored for one layer, in the file's order, under the names the file gives them.
 
-    `name` is the layer's name in the config where the file records it; `group` is where in the file the arrays are.
+    `name` is the layer's name in the config where the file records it; `group` is where in the file the arrays are. A
+    nested model has `layers` of its own, or (Keras 1–2) the arrays of them all, under names with the layers' in them.
     """
 
     group: str
     name: str | None
     arrays: dict[str, Array]
+    layers: tuple[RawLayer, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,21 +81,30 @@ def _legacy_layers(root: h5py.Group, budget: int) -> Iterator[RawLayer]:
         yield RawLayer(name, name, arrays)
 
 
-def _numbered_layers(root: h5py.Group, budget: int) -> Iterator[RawLayer]:
-    """Keras 3 layout: `layers/<class>[_k]/vars/<i>`, with the layer's name on `vars` from newer writers."""
+def _numbered_layers(root: h5py.Group, budget: int, above: tuple[h5py.Group, ...] = ()) -> Iterator[RawLayer]:
+    """Keras 3 layout: `layers/<class>[_k]/vars/<i>`, with the layer's name on `vars` from newer writers.
+
+    A nested model is a group with `layers` of its own; `above` are the models that this one lies in.
+    """
     layers = hdf5.child(root, "layers")
     if not isinstance(layers, h5py.Group):
         msg = "'layers' is no group: this holds no Keras weights"
         raise FormatError(msg)
+    if len(above) > DEEPEST or layers in above:
+        msg = f"{layers.name}: over {DEEPEST} models lie one in the other"
+        raise FormatError(msg)
     for group in layers:
-        variables = hdf5.descend(layers, f"{group}/vars")
-        if not isinstance(variables, h5py.Group):
-            msg = f"layers/{group} has no 'vars': nested models cannot be read yet"
+        variables, inner = (hdf5.descend(layers, f"{group}/{part}") for part in ("vars", "layers"))
+        arrays, name = {}, None
+        if isinstance(variables, h5py.Group):
+            order = sorted(variables, key=lambda key: (len(key), key))
+            arrays = {key: hdf5.array(hdf5.child(variables, key), budget) for key in order}
+            name = hdf5.text(variables.attrs["name"]) if "name" in variables.attrs else None
+        elif inner is None:
+            msg = f"{layers.name}/{group} has neither 'vars' nor 'layers': this layout cannot be read yet"
             raise UnsupportedError(msg)
-        order = sorted(variables, key=lambda key: (len(key), key))
-        arrays = {key: hdf5.array(hdf5.child(variables, key), budget) for key in order}
-        name = hdf5.text(variables.attrs["name"]) if "name" in variables.attrs else None
-        yield RawLayer(group, name, arrays)
+        nested = () if inner is None else tuple(_numbered_layers(layers[group], budget, (*above, layers)))
+        yield RawLayer(group, name, arrays, nested)
 
 
 def _weights(content: bytes) -> _Weights:

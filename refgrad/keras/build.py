@@ -1,120 +1,245 @@
-"""From a canonical config and its arrays to a graph: one row for each layer class."""
+"""From a canonical config and its arrays to a graph: every call of every layer becomes nodes, models lie flat."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
-from refgrad.arrays import Array, Shape
-from refgrad.errors import MismatchError, RefgradWarning, UnsupportedError, naming
-from refgrad.graph import SUPPORTED_DTYPES, Graph, Provenance, chain, widest
+from refgrad.arrays import Shape
+from refgrad.errors import (
+    FormatError,
+    LimitError,
+    MismatchError,
+    RefgradError,
+    RefgradWarning,
+    UnsupportedError,
+    naming,
+)
+from refgrad.graph import Graph, Node, Provenance, widest
 from refgrad.keras.archive import RawModel
-from refgrad.keras.dialect import LayerConfig, ModelConfig, translate
-from refgrad.keras.matching import Wanted, assign
-from refgrad.ops import Affine, Elementwise
+from refgrad.keras.canonical import LayerConfig, ModelConfig
+from refgrad.keras.dialect import STORED_DTYPES, translate
+from refgrad.keras.layers import LAYERS
+from refgrad.keras.matching import Path, Wanted, assign
+from refgrad.keras.rows import Arrays, Given
+from refgrad.keras.values import bounded
+from refgrad.ops import Op, Source
 from refgrad.paths import is_json_text
-from refgrad.sequential import Steps, activation, dense
+from refgrad.sequential import Steps
 
-Config = Mapping[str, Any]
-Arrays = Mapping[str, Array]
-
-
-@dataclass(frozen=True)
-class Builder:
-    """How a layer class becomes ops: the roles of its arrays in Keras's order, and the ops of a Keras generation."""
-
-    roles: Callable[[Config], tuple[str, ...]]
-    steps: Callable[[str, Config, Arrays, int], Steps]
+LARGEST_GRAPH = 10**6
+"""The most calls of layers that nested models may unfold to: each level can double what lies in it."""
 
 
-def _dense(name: str, config: Config, arrays: Arrays, keras: int) -> Steps:
-    kernel, units = arrays["kernel"], config["units"]
-    if kernel.ndim != 2 or kernel.shape[1] != units:
-        msg = f"kernel has shape {kernel.shape}; units={units} needs (inputs, {units})"
-        raise MismatchError(msg)
-    return dense(name, kernel, arrays.get("bias"), config["activation"], keras)
+def _wanted(model: ModelConfig, above: Path = ()) -> tuple[Wanted, ...]:
+    """What each layer needs from the weights file."""
+    return tuple(
+        Wanted((*above, layer.name), layer.class_name, layers=_wanted(layer.model, (*above, layer.name)))
+        if layer.model is not None
+        else Wanted((*above, layer.name), layer.class_name, LAYERS[layer.class_name].roles(layer.config))
+        for layer in model.layers
+    )
 
 
-def _relu(name: str, config: Config, arrays: Arrays, keras: int) -> Steps:
-    del arrays, keras
-    return [(name, Elementwise("relu", (config["max_value"], config["negative_slope"], config["threshold"])))]
+def _layers(model: ModelConfig, above: Path = ()) -> Iterator[tuple[Path, LayerConfig]]:
+    """Every layer that is no model, by its path."""
+    for layer in model.layers:
+        if layer.model is not None:
+            yield from _layers(layer.model, (*above, layer.name))
+        else:
+            yield (*above, layer.name), layer
 
 
-def _none(config: Config) -> tuple[str, ...]:
-    del config
-    return ()
+def _named(path: Path, layer: LayerConfig) -> str:
+    return f"layer {'/'.join(path)!r} ({layer.class_name})"
 
 
-_IDENTITY = Builder(_none, lambda *_: [])
-
-LAYERS: Mapping[str, Builder] = {
-    "InputLayer": _IDENTITY,
-    "Dropout": _IDENTITY,
-    "Dense": Builder(lambda config: ("kernel", "bias") if config["use_bias"] else ("kernel",), _dense),
-    "Activation": Builder(_none, lambda name, config, _, keras: activation(name, config["activation"], keras)),
-    "ReLU": Builder(_none, _relu),
-}
-
-
-def _features(model: ModelConfig, steps: Steps) -> Shape:
-    """The input's shape: as the config states it, or else what the first kernel takes."""
-    if model.input_shape is not None:
-        return model.input_shape
-    kernel = next((op.kernel for _, op in steps if isinstance(op, Affine)), None)
-    if kernel is None:
-        msg = "the model has neither an input shape nor a layer with weights to tell it"
-        raise UnsupportedError(msg)
-    return (kernel.shape[0],)
-
-
-def _check_numbers(layer: LayerConfig, arrays: Arrays) -> None:
-    for role, array in arrays.items():
-        if array.dtype.name not in SUPPORTED_DTYPES:
-            msg = f"{role} is stored as {array.dtype.name}, not {' or '.join(SUPPORTED_DTYPES)}"
+def _checked(path: Path, layer: LayerConfig, arrays: Arrays) -> Arrays:
+    """The arrays that are computed with, if they are numbers of the declared dtype."""
+    used = {role: array for role, array in arrays.items() if role not in LAYERS[layer.class_name].unused}
+    for role, array in used.items():
+        if array.dtype.name not in STORED_DTYPES:
+            msg = f"{role} is stored as {array.dtype.name}, not {' or '.join(STORED_DTYPES)}"
             raise UnsupportedError(msg)
-        if layer.dtype is not None and array.dtype.name != layer.dtype:
+        # Keras 2 stores batch normalisation in float32 where the layer is declared in float16.
+        if array.dtype.name not in (layer.dtype or array.dtype.name, "float32" if layer.dtype == "float16" else None):
             msg = f"{role} is stored as {array.dtype.name}, its config says {layer.dtype}"
             raise MismatchError(msg)
         if not np.isfinite(array).all():
-            warnings.warn(f"layer {layer.name!r}: {role} holds NaN or infinity", RefgradWarning, stacklevel=2)
+            warnings.warn(f"layer {'/'.join(path)!r}: {role} holds NaN or infinity", RefgradWarning, stacklevel=2)
+    return used
 
 
-def _dtype(model: ModelConfig, steps: Steps) -> np.dtype[Any]:
+@dataclass(eq=False)
+class _Unfolding:
+    """Nodes so far, with their shapes, and the steps of each layer: the same ops for every call that they fit."""
+
+    arrays: dict[Path, Arrays]
+    dtype: np.dtype[Any]
+    nodes: list[Node] = field(default_factory=list)
+    shapes: list[Shape] = field(default_factory=list)
+    made: dict[Path, dict[tuple[Shape, ...], Steps]] = field(default_factory=dict)
+    calls: int = 0
+
+    def add(self, op: Op, inputs: tuple[int, ...], name: str) -> int:
+        """A node more; its index."""
+        try:
+            shape = op.shape(*(self.shapes[source] for source in inputs))
+        except ValueError as error:
+            raise MismatchError(str(error)) from None
+        self.shapes.append(bounded(shape))
+        self.nodes.append(Node(op, inputs, name))
+        return len(self.nodes) - 1
+
+    def steps(self, path: Path, layer: LayerConfig, generation: int, shapes: tuple[Shape, ...]) -> Steps:
+        """The layer's ops for inputs of these shapes."""
+        of_layer = self.made.setdefault(path, {})
+        if shapes not in of_layer:
+            given = Given("/".join(path), layer.config, self.arrays[path], shapes, generation)
+            found = [(name, op.astype(self.dtype)) for name, op in LAYERS[layer.class_name].steps(given)]
+            first = next(iter(of_layer.values()), found)
+            same = len(first) == len(found) and all(
+                _same(one[1], other[1]) for one, other in zip(first, found, strict=True)
+            )
+            of_layer[shapes] = first if same else found
+        return of_layer[shapes]
+
+    def call(self, path: Path, layer: LayerConfig, generation: int, taken: tuple[int, ...]) -> int:
+        """The node that a layer's output is, called with these nodes."""
+        if len(taken) > 1 and not LAYERS[layer.class_name].merges:
+            msg = f"it is called with {len(taken)} tensors and takes one"
+            raise FormatError(msg)
+        for name, op in self.steps(path, layer, generation, tuple(self.shapes[source] for source in taken)):
+            taken = (self.add(op, taken, name),)
+        return taken[0]
+
+    def unfold(self, model: ModelConfig, inputs: Sequence[int], above: Path = ()) -> tuple[int, ...]:
+        """The nodes that a model's outputs are, called with these nodes."""
+        outputs: dict[tuple[int, int], tuple[int, ...]] = {}
+        entering = dict(zip(model.inputs, inputs, strict=True))
+        for place in model.order:
+            layer = model.layers[place[0]]
+            path = (*above, layer.name)
+            self.calls += 1
+            if self.calls > LARGEST_GRAPH:
+                msg = f"nested models unfold to over {LARGEST_GRAPH:,} calls of layers"
+                raise LimitError(msg)
+            if place[0] in entering:
+                _check_entry(path, layer, self.shapes[entering[place[0]]])
+                outputs[place] = (entering[place[0]],)
+                continue
+            taken = tuple(outputs[t.layer, t.call][t.output] for t in layer.calls[place[1]])
+            if layer.model is None:
+                with naming(_named(path, layer)):
+                    outputs[place] = (self.call(path, layer, model.generation, taken),)
+            elif len(taken) != len(layer.model.inputs):
+                msg = (
+                    f"{_named(path, layer)}: it is called with {len(taken)} tensors and takes {len(layer.model.inputs)}"
+                )
+                raise FormatError(msg)
+            else:
+                outputs[place] = self.unfold(layer.model, taken, path)
+        return tuple(outputs[end.layer, end.call][end.output] for end in model.outputs)
+
+
+def _same(one: Op, other: Op) -> bool:
+    """Whether two ops are the same map with the same numbers."""
+    mine, theirs = one.arrays(), other.arrays()
+    return (
+        (one.name, one.config(), mine.keys()) == (other.name, other.config(), theirs.keys())
+        and all(np.array_equal(mine[name], theirs[name], equal_nan=True) for name in mine)
+    )  # fmt: skip
+
+
+def _check_entry(path: Path, layer: LayerConfig, shape: Shape) -> None:
+    """Where a model states the shape of an input, it must get that."""
+    stated = layer.input_shape
+    if stated is not None and (
+        len(stated) != len(shape) or any(size not in (None, given) for size, given in zip(stated, shape, strict=True))
+    ):
+        msg = f"{_named(path, layer)}: it is given the shape {shape} and states {stated}"
+        raise MismatchError(msg)
+
+
+def _told_by_kernel(model: ModelConfig, arrays: dict[Path, Arrays]) -> Shape:
+    """The shape of an input that states none: what the first Dense takes, if nothing before it changes shapes."""
+    for path, layer in _layers(model):
+        if layer.class_name == "Dense" and arrays[path]["kernel"].ndim == 2:
+            return arrays[path]["kernel"].shape[:1]
+        if not LAYERS[layer.class_name].pointwise:
+            break
+    msg = "the model has neither an input shape nor a layer with weights to tell it"
+    raise UnsupportedError(msg)
+
+
+def _input_shape(model: ModelConfig, layer: LayerConfig, arrays: dict[Path, Arrays]) -> Shape:
+    if layer.input_shape is None:
+        return _told_by_kernel(model, arrays)
+    shape = tuple(size for size in layer.input_shape if size is not None)
+    if len(shape) < len(layer.input_shape):
+        msg = f"its shape {list(layer.input_shape)} leaves a feature axis open; fixed shapes are supported"
+        raise UnsupportedError(msg)
+    return bounded(shape)
+
+
+def _dtype(model: ModelConfig, arrays: dict[Path, Arrays]) -> np.dtype[Any]:
     """The widest dtype that weights are stored in or layers declared in."""
-    declared = {layer.dtype for layer in model.layers if layer.dtype is not None}
-    dtype = widest([*(array.dtype for _, op in steps for array in op.arrays().values()), *map(np.dtype, declared)])
-    if len(declared) > 1:
+    declared = {layer.dtype for _, layer in _layers(model) if layer.dtype is not None}
+    dtype = widest([*(array.dtype for held in arrays.values() for array in held.values()), *map(np.dtype, declared)])
+    if declared - {dtype.name}:
         msg = f"the model's layers are declared in {' and '.join(sorted(declared))}: all is computed in {dtype.name}"
         warnings.warn(msg, RefgradWarning, stacklevel=2)
     return dtype
 
 
-def _apart(file: str | None) -> AbstractContextManager[None]:
-    """Name the file that a refusal is about where it is not the one that was opened; a text has no name."""
-    if file is None:
-        return nullcontext()
-    return naming("the config given as text" if is_json_text(file) else file)
+def _unique(names: Sequence[str]) -> tuple[str, ...]:
+    """Names made different as Keras does: the second `shared` is `shared_1`."""
+    found: dict[str, None] = {}
+    counts: dict[str, int] = {}
+    for name in names:
+        proposal = name
+        while proposal in found:
+            counts[name] = counts.get(name, 0) + 1
+            proposal = f"{name}_{counts[name]}"
+        found[proposal] = None
+    return tuple(found)
+
+
+@contextmanager
+def _blaming(raw: RawModel) -> Iterator[None]:
+    """Where config and weights came apart, name the file that a refusal is about; a text has no name."""
+    try:
+        yield
+    except RefgradError as error:
+        file = raw.files.weights if isinstance(error, MismatchError) else raw.files.config
+        if file is None:
+            raise
+        msg = f"{'the config given as text' if is_json_text(file) else file}: {error}"
+        raise type(error)(msg) from None
 
 
 def build(raw: RawModel) -> Graph:
     """The graph of a raw model."""
-    with _apart(raw.files.config):
+    with _blaming(raw):
         model = translate(raw)
-    wanted = [
-        Wanted(layer.name, layer.class_name, LAYERS[layer.class_name].roles(layer.config)) for layer in model.layers
-    ]
-    steps: Steps = []
-    with _apart(raw.files.weights):
-        arrays = assign(wanted, raw)
-        for layer in model.layers:
-            with naming(f"layer {layer.name!r} ({layer.class_name})"):
-                _check_numbers(layer, arrays[layer.name])
-                steps += LAYERS[layer.class_name].steps(layer.name, layer.config, arrays[layer.name], model.generation)
+        stored = assign(_wanted(model), raw)
+        arrays: dict[Path, Arrays] = {}
+        for path, layer in _layers(model):
+            with naming(_named(path, layer)):
+                arrays[path] = _checked(path, layer, stored.get(path, {}))
+        unfolding = _Unfolding(arrays, _dtype(model, arrays))
+        for index in model.inputs:
+            layer = model.layers[index]
+            with naming(_named((layer.name,), layer)):
+                unfolding.add(Source(_input_shape(model, layer, arrays)), (), layer.name)
+        outputs = unfolding.unfold(model, range(len(model.inputs)))
+    names = _unique([model.layers[end.layer].name for end in model.outputs])
     provenance = Provenance(model.generation, raw.writer, raw.container, raw.files)
-    inputs = [layer.name for layer in model.layers if layer.class_name == "InputLayer"]
-    return chain(_features(model, steps), steps, _dtype(model, steps), provenance, *inputs[:1])
+    inputs = tuple(range(len(model.inputs)))
+    sources = tuple(model.layers[index].name for index in model.inputs)
+    return Graph(tuple(unfolding.nodes), inputs, outputs, sources, names, unfolding.dtype, provenance)

@@ -1,156 +1,48 @@
 """From any version's config to one canonical config: every spelling that is understood, and no other.
 
-Canonical: a `ModelConfig` whose layers carry a class name, a name, and exactly the keys of their `KEYS` row, each with
-a plain value: `activation` is a name of Keras 2's or 3's, numbers are numbers, `null` is resolved. What could change
-the output and is not understood is refused by name.
+What could change the output and is not understood is refused by name. A spelling of another version is one rule here,
+in `calls`, in `values`, or one key in a layer's row.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
-import numpy as np
-
-from refgrad.activations.names import NAMES
-from refgrad.arrays import Shape
 from refgrad.errors import FormatError, UnsupportedError, naming
-from refgrad.graph import SUPPORTED_DTYPES
-from refgrad.keras.archive import RawModel
+from refgrad.keras.archive import DEEPEST, RawModel
+from refgrad.keras.calls import Tensors, calls, ends
+from refgrad.keras.canonical import LayerConfig, ModelConfig, Reference
+from refgrad.keras.layers import LAYERS
+from refgrad.keras.rows import Row, canonical
+from refgrad.keras.values import OpenShape, open_shape
+from refgrad.keras.wiring import connected
 
+STORED_DTYPES = ("float16", "float32", "float64")
+"""The dtypes that weights may be stored in."""
 
-@dataclass(frozen=True)
-class LayerConfig:
-    """One layer in canonical spelling; `dtype` is what its weights are declared to be stored in, if it says."""
-
-    class_name: str
-    name: str
-    config: Mapping[str, Any]
-    dtype: str | None
-    input_shape: Shape | None
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """A Sequential model in canonical spelling; `generation` is the Keras, 2 or 3, whose conventions it follows."""
-
-    layers: tuple[LayerConfig, ...]
-    input_shape: Shape | None
-    generation: int
-
-
-_LARGEST = float(np.finfo(np.float32).max)
-
-
-def _whole_number(value: Any) -> int:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        msg = f"{value!r} is not a whole number above 0"
-        raise FormatError(msg)
-    return value
-
-
-def _flag(value: Any) -> bool:
-    if not isinstance(value, bool):
-        msg = f"{value!r} is neither true nor false"
-        raise FormatError(msg)
-    return value
-
-
-def _not_negative(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST:
-        msg = f"{value!r} is not a number from 0 to float32's largest"
-        raise FormatError(msg)
-    return float(value)
-
-
-def _limit(value: Any) -> float:
-    return float("inf") if value is None else _not_negative(value)
-
-
-def _activation(value: Any) -> str:
-    if value is None:
-        return "linear"
-    if not isinstance(value, str) or not any(value in names for names in NAMES.values()):
-        what = value if isinstance(value, str) else f"a {type(value).__name__}"
-        msg = f"the activation {what!r} is not supported; these are: {', '.join(NAMES[3])}"
-        raise UnsupportedError(msg)
-    return value
-
-
-_REQUIRED = object()
-
-
-@dataclass(frozen=True)
-class Keys:
-    """What may stand in a class's config.
-
-    `meaning`: key → (how its value is read, its default). `inert`: keys that cannot change the output of inference.
-    `only`: keys that are understood at one value, which changes nothing.
-    """
-
-    meaning: Mapping[str, tuple[Callable[[Any], Any], Any]] = field(default_factory=dict)
-    inert: frozenset[str] = frozenset()
-    only: Mapping[str, Any] = field(default_factory=dict)
-
-
-def _relu_as_used(config: Mapping[str, Any], generation: int) -> Mapping[str, Any]:
-    """A ReLU layer's parameters as Keras computes with them: in float32, whatever the model's dtype.
-
-    Keras 3 alone keeps the slope as it was given, where there is a maximum or a threshold too.
-    """
-    plain = config["threshold"] == 0 and config["max_value"] == np.inf
-    exact = {"negative_slope"} if generation == 3 and not plain else set()
-    return {key: value if key in exact else float(np.float32(value)) for key, value in config.items()}
-
-
-def _as_given(config: Mapping[str, Any], generation: int) -> Mapping[str, Any]:
-    del generation
-    return config
-
-
-AS_USED: Mapping[str, Callable[[Mapping[str, Any], int], Mapping[str, Any]]] = {"ReLU": _relu_as_used}
-"""What a generation of Keras makes of a class's parameters before it computes with them, where it makes something."""
-
-_EVERYWHERE = frozenset({"name", "trainable", "dtype", "batch_input_shape", "batch_shape"})
-_OF_WEIGHTS = frozenset(
-    f"{array}_{what}"
-    for array in ("kernel", "bias", "activity")
-    for what in ("initializer", "regularizer", "constraint")
-)
-
-KEYS: Mapping[str, Keys] = {
-    "InputLayer": Keys(inert=frozenset({"optional"}), only={"sparse": False, "ragged": False}),
-    "Dense": Keys(
-        meaning={
-            "units": (_whole_number, _REQUIRED),
-            "activation": (_activation, "linear"),
-            "use_bias": (_flag, True),
-        },
-        inert=_OF_WEIGHTS,
-        only={"quantization_config": None, "lora_rank": None, "lora_alpha": None},
-    ),
-    "Activation": Keys(meaning={"activation": (_activation, _REQUIRED)}),
-    "ReLU": Keys(
-        meaning={
-            "max_value": (_limit, None),
-            "negative_slope": (_not_negative, 0.0),
-            "threshold": (_not_negative, 0.0),
-        }
-    ),
-    "Dropout": Keys(inert=frozenset({"rate", "seed", "noise_shape"})),
+_SEQUENTIAL = Row(inert=frozenset({"layers", "build_input_shape"}))
+_FUNCTIONAL = Row(inert=frozenset({"layers", "input_layers", "output_layers"}))
+_ENTRY = {
+    "class_name",
+    "config",
+    "module",
+    "registered_name",
+    "build_config",
+    "compile_config",
+    "name",
+    "shared_object_id",
 }
-
-_SEQUENTIAL = Keys(inert=frozenset({"layers", "build_input_shape"}))  # read by `translate`
-_LAYER_KEYS = {"class_name", "config", "module", "registered_name", "build_config", "name", "shared_object_id"}
 
 
 def _built_in(entry: Mapping[str, Any]) -> bool:
     """Whether an entry names Keras's own class: a user's class may have the same name and do something else.
 
     Keras has written a `module` since 2.12, and null for a class of the user's; before, it wrote nothing that tells.
+    Functional models are registered by their own name.
     """
-    if entry.get("registered_name") is not None:
+    if entry.get("registered_name") not in (None, *({"Functional"} & {entry["class_name"]})):
         return False
     return "module" not in entry or str(entry["module"]).split(".")[0] in {"keras", "tf_keras", "tensorflow"}
 
@@ -161,45 +53,14 @@ def _dtype(value: Any) -> str | None:
         return None
     policy = value.get("config") if isinstance(value, dict) else None
     name = policy.get("name") if isinstance(policy, dict) else value
-    if name not in SUPPORTED_DTYPES:
-        msg = f"dtype {name!r} is not supported; these are: {', '.join(SUPPORTED_DTYPES)}"
+    if name not in STORED_DTYPES:
+        msg = f"dtype {name!r:.60} is not supported; these are: {', '.join(STORED_DTYPES)}"
         raise UnsupportedError(msg)
     return str(name)
 
 
-def _shape(value: Any) -> Shape:
-    """A shape without its batch axis."""
-    if not isinstance(value, list) or len(value) < 2:
-        msg = f"input shape {value!r} is not [batch, features, …]"
-        raise FormatError(msg)
-    if None in value[1:]:
-        msg = f"input shape {value!r} leaves a feature axis open; fixed shapes are supported"
-        raise UnsupportedError(msg)
-    return tuple(_whole_number(size) for size in value[1:])
-
-
-def _canonical(keys: Keys, given: Mapping[str, Any]) -> dict[str, Any]:
-    """A config with exactly the keys that mean something."""
-    for key, value in given.items():
-        if key in keys.only and value not in (None, keys.only[key]):
-            msg = f"{key}={value!r} is not supported; only {keys.only[key]!r} is"
-            raise UnsupportedError(msg)
-        known = key in _EVERYWHERE or key in keys.meaning or key in keys.inert or key in keys.only
-        # A key that later versions added and left unset changes nothing.
-        if not known and value is not None:
-            msg = f"the key {key!r} (here {value!r}) is not known and could change the output"
-            raise UnsupportedError(msg)
-    found = {}
-    for key, (read, default) in keys.meaning.items():
-        if key not in given and default is _REQUIRED:
-            msg = f"the key {key!r} is missing"
-            raise FormatError(msg)
-        with naming(key):
-            found[key] = read(given.get(key, default))
-    return found
-
-
-def _layer(entry: Any, generation: int) -> LayerConfig:
+def _entry(entry: Any) -> tuple[str, str]:
+    """The class and the name of an entry of a model's layers, if it is one at all."""
     if not isinstance(entry, dict) or not isinstance(entry.get("class_name"), str):
         msg = f"a layer of the config is no object with a 'class_name': {entry!r:.80}"
         raise FormatError(msg)
@@ -207,24 +68,135 @@ def _layer(entry: Any, generation: int) -> LayerConfig:
     if not isinstance(given, dict) or not isinstance(given.get("name"), str):
         msg = f"a layer of class {class_name} has no config with a 'name'"
         raise FormatError(msg)
-    with naming(f"layer {given['name']!r} ({class_name})"):
+    return class_name, given["name"]
+
+
+def _layer(entry: Any, generation: int) -> LayerConfig:
+    """A layer or a nested model, not yet called."""
+    class_name, name = _entry(entry)
+    given = entry["config"]
+    with naming(f"layer {name!r} ({class_name})"):
         if not _built_in(entry):
             msg = "this is a custom class, not Keras's own: what it computes is not in the file"
             raise UnsupportedError(msg)
-        if class_name not in KEYS:
-            msg = f"this layer class is not supported; these are: {', '.join(KEYS)}"
+        if ".ops." in str(entry.get("module")):
+            msg = "this is a bare operation of the functional API, which cannot be read yet; use the layer of that name"
             raise UnsupportedError(msg)
-        if unknown := sorted(set(entry) - _LAYER_KEYS):
+        if class_name not in LAYERS and class_name not in MODELS:
+            msg = f"this layer class is not supported; these are: {', '.join(LAYERS)}"
+            raise UnsupportedError(msg)
+        if unknown := sorted(set(entry) - _ENTRY):
             msg = f"{unknown[0]!r} beside its config is not known and could change the output"
             raise UnsupportedError(msg)
+        if class_name in MODELS:
+            return LayerConfig(class_name, name, {}, None, None, (), _model(entry, generation))
+        row = LAYERS[class_name]
         stated = given.get("batch_shape", given.get("batch_input_shape"))
         return LayerConfig(
             class_name,
-            given["name"],
-            AS_USED.get(class_name, _as_given)(_canonical(KEYS[class_name], given), generation),
+            name,
+            row.as_used(canonical(row, given), generation),
             _dtype(given.get("dtype")),
-            None if stated is None else _shape(stated),
+            None if stated is None else open_shape(stated),
+            (),
         )
+
+
+def _check_names(names: Sequence[str]) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            msg = f"two layers are named {name!r}"
+            raise FormatError(msg)
+        seen.add(name)
+
+
+def _stated(config: Mapping[str, Any], layers: Sequence[LayerConfig]) -> OpenShape | None:
+    """The input's shape of a Sequential without InputLayer: as its first layer or the model itself states it."""
+    first = layers[0]
+    if first.model is not None:
+        return first.model.layers[first.model.inputs[0]].input_shape
+    if first.input_shape is not None:
+        return first.input_shape
+    built = config.get("build_input_shape")
+    return None if built is None else open_shape(built)
+
+
+def _sequential(config: Any, generation: int) -> ModelConfig:
+    """Each layer is called once, with what the one before it gives."""
+    if isinstance(config, list):
+        msg = "the Sequential is a bare list of layers, as Keras wrote it up to 2.2.2; that cannot be read yet"
+        raise UnsupportedError(msg)
+    if not isinstance(config, dict) or not isinstance(config.get("layers"), list):
+        msg = "the Sequential's config has no list 'layers'"
+        raise FormatError(msg)
+    with naming("the Sequential"):
+        canonical(_SEQUENTIAL, config)
+        _dtype(config.get("dtype"))
+    layers = [_layer(entry, generation) for entry in config["layers"]]
+    _check_names([layer.name for layer in layers])
+    if not layers or layers[0].class_name != "InputLayer":
+        shape = _stated(config, layers) if layers else None
+        layers.insert(0, LayerConfig("InputLayer", "input", {}, None, shape, ()))
+    for layer in layers[1:]:
+        ends_of = (1, 1) if layer.model is None else (len(layer.model.inputs), len(layer.model.outputs))
+        if layer.class_name == "InputLayer" or ends_of != (1, 1):
+            msg = f"layer {layer.name!r} ({layer.class_name}) in a Sequential must take one tensor and give one"
+            raise FormatError(msg)
+    chained = [replace(layer, calls=((Reference(index, 0, 0),),)) for index, layer in enumerate(layers[1:])]
+    return ModelConfig((layers[0], *chained), (0,), (Reference(len(chained), 0, 0),), generation)
+
+
+def _functional(config: Any, generation: int) -> ModelConfig:
+    """Layers are called as their `inbound_nodes` say."""
+    if not isinstance(config, dict) or not isinstance(config.get("layers"), list):
+        msg = "the Functional model's config has no list 'layers'"
+        raise FormatError(msg)
+    with naming("the Functional model"):
+        canonical(_FUNCTIONAL, config)
+        _dtype(config.get("dtype"))
+        inputs, outputs = (ends(key, config.get(key)) for key in ("input_layers", "output_layers"))
+    layers: list[LayerConfig] = []
+    called: list[tuple[Tensors, ...]] = []
+    for entry in config["layers"]:
+        class_name, name = _entry(entry)
+        layers.append(_layer({key: entry[key] for key in entry if key != "inbound_nodes"}, generation))
+        with naming(f"layer {name!r} ({class_name})"):
+            if entry.get("name", name) != name:
+                msg = f"its entry calls it {entry['name']!r:.60}, its config another name"
+                raise FormatError(msg)
+            called.append(calls(entry.get("inbound_nodes", [])))
+    _check_names([layer.name for layer in layers])
+    return connected(layers, called, inputs, outputs, generation)
+
+
+MODELS: Mapping[str, Callable[[Any, int], ModelConfig]] = {
+    "Sequential": _sequential,
+    "Functional": _functional,
+    "Model": _functional,
+}
+"""The classes of models, and how each one's config is read."""
+
+
+def _check_depth(entry: Any) -> None:
+    """Refuse models too deep in models, before anything follows them down."""
+    waiting = [(entry, 1)]
+    while waiting:
+        found, depth = waiting.pop()
+        config = found.get("config") if isinstance(found, dict) else None
+        layers = config.get("layers") if isinstance(config, dict) else None
+        if isinstance(layers, list):
+            if depth > DEEPEST:
+                msg = f"layer {config.get('name')!r:.60}: over {DEEPEST} models lie one in the other"
+                raise FormatError(msg)
+            waiting += [(layer, depth + 1) for layer in layers]
+
+
+def _model(entry: Mapping[str, Any], generation: int) -> ModelConfig:
+    """A model, by its class."""
+    model = MODELS[entry["class_name"]](entry["config"], generation)
+    model.order  # noqa: B018 - computed now, so that a cycle is refused here
+    return model
 
 
 def _generation(raw: RawModel) -> int:
@@ -236,25 +208,9 @@ def _generation(raw: RawModel) -> int:
 
 def translate(raw: RawModel) -> ModelConfig:
     """The canonical config of a raw model."""
-    class_name, config = raw.config["class_name"], raw.config["config"]
-    if class_name != "Sequential" or not _built_in(raw.config):
-        msg = f"the model is a {class_name}; only Keras's Sequential can be read yet"
+    class_name = raw.config["class_name"]
+    if class_name not in MODELS or not _built_in(raw.config):
+        msg = f"the model is a {class_name:.60}; only Keras's own {', '.join(MODELS)} can be read yet"
         raise UnsupportedError(msg)
-    if isinstance(config, list):
-        msg = "the Sequential is a bare list of layers, as Keras wrote it up to 2.2.2; that cannot be read yet"
-        raise UnsupportedError(msg)
-    if not isinstance(config, dict) or not isinstance(config.get("layers"), list):
-        msg = "the Sequential's config has no list 'layers'"
-        raise FormatError(msg)
-    with naming("the Sequential"):
-        _canonical(_SEQUENTIAL, config)
-    generation = _generation(raw)
-    layers = tuple(_layer(entry, generation) for entry in config["layers"])
-    names = [layer.name for layer in layers]
-    if repeated := sorted({name for name in names if names.count(name) > 1}):
-        msg = f"two layers are named {repeated[0]!r}"
-        raise FormatError(msg)
-    stated = [layer.input_shape for layer in layers[:1] if layer.input_shape is not None]
-    if not stated and config.get("build_input_shape") is not None:
-        stated = [_shape(config["build_input_shape"])]
-    return ModelConfig(layers, stated[0] if stated else None, generation)
+    _check_depth(raw.config)
+    return _model(raw.config, _generation(raw))

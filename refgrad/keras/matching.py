@@ -1,23 +1,44 @@
-"""Which stored arrays belong to which layer: by the names the file records, and by nothing looser."""
+"""Which stored arrays belong to which layer: by the names the file records, and by nothing looser.
+
+Layers are named by their path: the names of the models they lie in, and their own.
+"""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from refgrad.arrays import Array
 from refgrad.errors import MismatchError
 from refgrad.keras.archive import RawLayer, RawModel
 
+Path = tuple[str, ...]
+
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a layer of the config needs: its name, its class, and the roles of its arrays in Keras's own order."""
+    """What a layer of the config needs: its path, its class, and the roles of its arrays in Keras's own order.
 
-    name: str
+    A nested model needs what its `layers` do.
+    """
+
+    path: Path
     class_name: str
-    roles: tuple[str, ...]
+    roles: tuple[str, ...] = ()
+    layers: tuple[Wanted, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name as messages give it."""
+        return "/".join(self.path)
+
+    def leaves(self) -> Iterator[Wanted]:
+        """The layers with arrays in it, itself included."""
+        if self.roles:
+            yield self
+        for layer in self.layers:
+            yield from layer.leaves()
 
 
 def snake_case(class_name: str) -> str:
@@ -26,79 +47,150 @@ def snake_case(class_name: str) -> str:
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", words).lower()
 
 
-def _counter(group: str, stem: str) -> int | None:
-    """Which of its class a group is: `dense` 0, `dense_1` 1; None for a group of another class."""
-    found = re.fullmatch(rf"{re.escape(stem)}(?:_(\d+))?", group)
-    return None if found is None else int(found.group(1) or 0)
+def _numbered(stored: Sequence[RawLayer]) -> dict[str, list[tuple[int, RawLayer]]]:
+    """The groups of each class with their numbers: `dense` is 0, `dense_1` is 1."""
+    found: dict[str, list[tuple[int, RawLayer]]] = {}
+    for layer in stored:
+        stem, number = re.fullmatch(r"(.*?)(?:_(\d{1,9}))?", layer.group, re.DOTALL).groups()  # type: ignore[union-attr]
+        found.setdefault(stem, []).append((int(number or 0), layer))
+    return {stem: sorted(layers, key=lambda numbered: numbered[0]) for stem, layers in found.items()}
 
 
-def _by_class(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[str, RawLayer]:
+def _by_class(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Path, RawLayer]:
     """Keras 3 groups are counted per class in the order of the layers, weightless layers included."""
-    found: dict[str, RawLayer] = {}
-    for class_name in dict.fromkeys(want.class_name for want in wanted):
-        stem = snake_case(class_name)
-        layers = [want for want in wanted if want.class_name == class_name]
-        counted = sorted((k, layer) for layer in stored if (k := _counter(layer.group, stem)) is not None)
+    found: dict[Path, RawLayer] = {}
+    groups = _numbered(stored)
+    of_class: dict[str, list[Wanted]] = {}
+    for want in wanted:
+        of_class.setdefault(snake_case(want.class_name), []).append(want)
+    for stem, layers in of_class.items():
+        counted = groups.get(stem, [])
         if len(counted) not in (0, len(layers)):
-            groups = ", ".join(layer.group for _, layer in counted)
-            msg = f"the config has {len(layers)} {class_name} layers, the weights have {len(counted)}: {groups}"
+            held = f"{len(counted)}: {', '.join(layer.group for _, layer in counted):.80}"
+            msg = f"the config has {len(layers)} {layers[0].class_name} layers, the weights have {held}"
             raise MismatchError(msg)
-        found |= {want.name: layer for want, (_, layer) in zip(layers, counted, strict=False)}
+        found |= {want.path: layer for want, (_, layer) in zip(layers, counted, strict=False)}
     return found
 
 
-def _by_name(stored: Sequence[RawLayer]) -> dict[str, RawLayer]:
-    found: dict[str, RawLayer] = {}
+def _by_name(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Path, RawLayer]:
+    named: dict[str | None, RawLayer] = {}
     for layer in stored:
-        if layer.name in found:
+        if layer.name in named:
             msg = f"the weights file has two layers named {layer.name!r}"
             raise MismatchError(msg)
-        if layer.name is not None:
-            found[layer.name] = layer
-    return found
+        named[layer.name] = layer
+    return {want.path: named[want.path[-1]] for want in wanted if want.path[-1] in named}
 
 
-def _check_numbers(wanted: Sequence[Wanted], stored: Sequence[RawLayer], named: dict[str, RawLayer]) -> None:
+def _check_numbers(wanted: Sequence[Wanted], stored: Sequence[RawLayer], named: Mapping[Path, RawLayer]) -> None:
     """Where the groups are numbered as well as named, number and name must lead to the same arrays."""
     if all(layer.name == layer.group for layer in stored):
         return
     counted = _by_class(wanted, stored)
     for want in wanted:
-        if want.roles and named[want.name] is not counted.get(want.name):
-            msg = f"layer {want.name!r}: its name leads to group {named[want.name].group!r}, its number does not"
+        if any(want.leaves()) and named[want.path] is not counted.get(want.path):
+            msg = f"layer {want.name!r}: its name leads to group {named[want.path].group!r}, its number does not"
             raise MismatchError(msg)
+
+
+def _plain(name: str) -> Path:
+    """The parts of a weight's name, without the number of TensorFlow's output."""
+    return tuple(re.sub(r":\d+$", "", name).split("/"))
 
 
 def _roles(want: Wanted, layer: RawLayer) -> dict[str, Array]:
     """A layer's arrays by role: by the last part of their names, or by number where they are numbered."""
-    stored = {re.sub(r":\d+$", "", name.rsplit("/", 1)[-1]): array for name, array in layer.arrays.items()}
+    stored = {_plain(name)[-1]: array for name, array in layer.arrays.items()}
     if len(stored) == len(layer.arrays) and set(stored) == set(want.roles):
         return stored
     if set(stored) == {str(index) for index in range(len(want.roles))}:
         return {role: stored[str(index)] for index, role in enumerate(want.roles)}
+    held = ", ".join(layer.arrays) or "none for it: was the model saved before it was built?"
     msg = (
         f"layer {want.name!r} ({want.class_name}) needs {' and '.join(want.roles) or 'no weights'}; "
-        f"the file has {', '.join(layer.arrays) or 'none for it: was the model saved before it was built?'}"
+        f"the file has {held:.200}"
     )
     raise MismatchError(msg)
 
 
-def assign(wanted: Sequence[Wanted], raw: RawModel) -> dict[str, dict[str, Array]]:
-    """Every layer's arrays by role; a layer without its weights, or weights without a layer, are refused."""
-    named = all(layer.name is not None for layer in raw.layers)
-    found = _by_name(raw.layers) if named else _by_class(wanted, raw.layers)
-    used = {id(found[want.name]) for want in wanted if want.name in found}
-    left = [layer for layer in raw.layers if layer.arrays and id(layer) not in used]
-    missing = [want for want in wanted if want.roles and want.name not in found]
+def _closeness(scope: Path, path: Path) -> tuple[bool, int]:
+    """How well a weight's scope names a layer: whether all of it ends the layer's path, and how many parts do."""
+    common = 0
+    while common < min(len(scope), len(path)) and scope[-1 - common] == path[-1 - common]:
+        common += 1
+    return common == len(scope), common
+
+
+def _of_nested(model: Wanted, stored: RawLayer) -> dict[Path, RawLayer]:
+    """The layers of a nested model whose arrays all lie in one group, trainable ones first: by the names' scopes.
+
+    A scope is the layer's name, with names of the models around it before it, or without; it may lack altogether.
+    """
+    named: dict[Path, dict[str, Array]] = {}
+    by_role: dict[tuple[str, str], list[Path]] = {}
+    for name, array in stored.arrays.items():
+        parts = _plain(name)
+        scope, role = parts[:-1], parts[-1]
+        named.setdefault(scope, {})[role] = array
+        by_role.setdefault((scope[-1] if scope else "", role), []).append(scope)
+    found: dict[Path, RawLayer] = {}
+    taken: dict[Path, Wanted] = {}
+    for leaf in model.leaves():
+        scopes = by_role.get((leaf.path[-1], leaf.roles[0]), by_role.get(("", leaf.roles[0]), []))
+        ranked = sorted(((_closeness(scope, leaf.path), scope) for scope in scopes), reverse=True)
+        if not ranked or (len(ranked) > 1 and ranked[0][0] == ranked[1][0]) or ranked[0][1] in taken:
+            held = ", ".join(stored.arrays)
+            msg = f"layer {leaf.name!r} ({leaf.class_name}): no weights are surely its own among {held:.200}"
+            raise MismatchError(msg)
+        scope = ranked[0][1]
+        taken[scope] = leaf
+        found[leaf.path] = RawLayer(stored.group, leaf.path[-1], named[scope])
+    if left := [scope for scope in named if scope not in taken]:
+        msg = (
+            f"layer {model.name!r} ({model.class_name}): the weights {'/'.join(left[0])!r} belong to none of its layers"
+        )
+        raise MismatchError(msg)
+    return found
+
+
+def _assigned(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Path, dict[str, Array]]:
+    """The arrays by role of layers that lie side by side, and of those nested in them."""
+    by_names = all(layer.name is not None for layer in stored)
+    found = _by_name(wanted, stored) if by_names else _by_class(wanted, stored)
+    used = {id(layer) for layer in found.values()}
+    left = [layer for layer in stored if (layer.arrays or layer.layers) and id(layer) not in used]
+    missing = [want for want in wanted if any(want.leaves()) and want.path not in found]
     if missing or left:
         lacks = ", ".join(repr(want.name) for want in missing) or "none"
         extra = ", ".join(repr(layer.name or layer.group) for layer in left) or "none"
-        needed, held = sum(bool(want.roles) for want in wanted), sum(bool(layer.arrays) for layer in raw.layers)
+        needed = sum(any(want.leaves()) for want in wanted)
+        held = sum(bool(layer.arrays or layer.layers) for layer in stored)
         msg = (
-            f"the config has {needed} layers with weights and the weights file {held}: without weights {lacks}; "
-            f"weights without a layer {extra}. Were they saved by different models?"
+            f"the config has {needed} layers with weights and the weights file {held}: without weights {lacks:.100}; "
+            f"weights without a layer {extra:.100}. Were they saved by different models?"
         )
         raise MismatchError(msg)
-    if named:
-        _check_numbers(wanted, raw.layers, found)
-    return {want.name: _roles(want, found[want.name]) if want.name in found else {} for want in wanted}
+    if by_names:
+        _check_numbers(wanted, stored, found)
+    arrays: dict[Path, dict[str, Array]] = {}
+    for want in wanted:
+        layer = found.get(want.path)
+        if layer is None:
+            continue
+        if not want.layers:
+            arrays[want.path] = _roles(want, layer)
+        elif layer.arrays and not layer.layers:
+            leaves = {leaf.path: leaf for leaf in want.leaves()}
+            arrays |= {path: _roles(leaves[path], found) for path, found in _of_nested(want, layer).items()}
+        else:
+            if layer.arrays:
+                msg = f"layer {want.name!r} ({want.class_name}) has arrays of its own beside those of its layers"
+                raise MismatchError(msg)
+            arrays |= _assigned(want.layers, layer.layers)
+    return arrays
+
+
+def assign(wanted: Sequence[Wanted], raw: RawModel) -> dict[Path, dict[str, Array]]:
+    """Every layer's arrays by role; a layer without its weights, or weights without a layer, are refused."""
+    return _assigned(wanted, raw.layers)

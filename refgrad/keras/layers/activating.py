@@ -1,0 +1,125 @@
+"""Layers that are an activation and nothing else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from refgrad.activations.names import NAMES
+from refgrad.errors import FormatError, MismatchError, UnsupportedError
+from refgrad.keras import values
+from refgrad.keras.rows import REQUIRED, Config, Given, Row, initialized
+from refgrad.ops import Elementwise, PReLU, Softmax
+from refgrad.sequential import AXISWISE, Steps, activation
+
+
+def activation_name(value: Any) -> str:
+    """The name of an activation; null is linear."""
+    if value is None:
+        return "linear"
+    if not isinstance(value, str) or not any(value in names for names in (*NAMES.values(), AXISWISE)):
+        what = value if isinstance(value, str) else f"a {type(value).__name__}"
+        msg = f"the activation {what!r:.60} is not supported; these are: {', '.join((*NAMES[3], *AXISWISE))}"
+        raise UnsupportedError(msg)
+    return value
+
+
+def _relu_as_used(config: Config, generation: int) -> Config:
+    """A ReLU layer's parameters as Keras computes with them: in float32, whatever the model's dtype.
+
+    Keras 3 alone keeps slope and threshold as they were given, where there is a maximum or a threshold.
+    """
+    plain = config["threshold"] == 0 and config["max_value"] == np.inf
+    exact = {"negative_slope", "threshold"} if generation == 3 and not plain else set()
+    return {key: value if key in exact else float(np.float32(value)) for key, value in config.items()}
+
+
+def _relu(given: Given) -> Steps:
+    config = given.config
+    return [(given.name, Elementwise("relu", (config["max_value"], config["negative_slope"], config["threshold"])))]
+
+
+def _slope_as_used(config: Config, generation: int) -> Config:
+    """TensorFlow's leaky ReLU takes its slope in float32, whatever the dtype of its input."""
+    del generation
+    return {"negative_slope": float(np.float32(config["negative_slope"]))}
+
+
+def _leaky_relu(given: Given) -> Steps:
+    return [(given.name, Elementwise("relu", (np.inf, given.config["negative_slope"], 0.0)))]
+
+
+def _prelu(given: Given) -> Steps:
+    alpha, shared = given.arrays["alpha"], given.config["shared_axes"]
+    if any(not 1 <= axis <= len(given.shape) for axis in shared):
+        msg = f"shared_axes={list(shared)} are not all axes of an input of shape {given.shape}, which count from 1"
+        raise FormatError(msg)
+    expected = tuple(1 if axis in shared else size for axis, size in enumerate(given.shape, 1))
+    if alpha.shape != expected:
+        msg = f"alpha has shape {alpha.shape}; an input of shape {given.shape} needs {expected}"
+        raise MismatchError(msg)
+    return [(given.name, PReLU(alpha))]
+
+
+def _softmax(given: Given) -> Steps:
+    axes = values.feature_axes(given.config["axis"], given.shape)
+    return [(given.name, Softmax(axes if len(axes) > 1 else axes[0]))]
+
+
+def _some_axes(value: Any) -> tuple[int, ...]:
+    """One axis or several."""
+    if not (found := values.axes(value)):
+        msg = f"{value!r:.40} names no axis"
+        raise FormatError(msg)
+    return found
+
+
+ROWS: Mapping[str, Row] = {
+    "Activation": Row(
+        lambda given: activation(given.name, given.config["activation"], given.generation),
+        meaning={"activation": (activation_name, REQUIRED)},
+        pointwise=True,
+    ),
+    "ReLU": Row(
+        _relu,
+        meaning={
+            "max_value": (values.limit, None),
+            "negative_slope": (values.not_negative, 0.0),
+            "threshold": (values.not_negative, 0.0),
+        },
+        as_used=_relu_as_used,
+        pointwise=True,
+    ),
+    "LeakyReLU": Row(
+        _leaky_relu,
+        meaning={"negative_slope": (values.not_negative, 0.3)},
+        renamed={"alpha": "negative_slope"},
+        as_used=_slope_as_used,
+        pointwise=True,
+    ),
+    "ThresholdedReLU": Row(
+        lambda given: [(given.name, Elementwise("relu", (np.inf, 0.0, given.config["theta"])))],
+        meaning={"theta": (values.not_negative, 1.0)},
+        pointwise=True,
+    ),
+    "ELU": Row(
+        lambda given: [(given.name, Elementwise("elu", (given.config["alpha"],)))],
+        meaning={"alpha": (values.number, 1.0)},
+        pointwise=True,
+    ),
+    "PReLU": Row(
+        _prelu,
+        meaning={"shared_axes": (values.axes, None)},
+        inert=initialized("alpha"),
+        roles=lambda _: ("alpha",),
+        pointwise=True,
+    ),
+    "Softmax": Row(
+        _softmax,
+        meaning={"axis": (_some_axes, -1)},
+        inert=frozenset({"robust_masking"}),
+        pointwise=True,
+    ),
+}

@@ -1,0 +1,136 @@
+"""Layers that shift and scale: by trained moments, by those of the sample, by numbers in the config."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from refgrad.arrays import Array
+from refgrad.errors import FormatError, MismatchError, UnsupportedError
+from refgrad.keras import values
+from refgrad.keras.rows import REQUIRED, Config, Given, Roles, Row, initialized
+from refgrad.ops import BatchNormalization, LayerNormalization, Normalization, Rescaling
+from refgrad.sequential import Steps
+
+
+def _scale_and_center(config: Config) -> Roles:
+    return tuple(role for role, key in (("gamma", "scale"), ("beta", "center")) if config[key])
+
+
+def _one_axis(value: Any) -> int:
+    """An axis, which Keras ≤ 2 writes as a list of one."""
+    found = values.axes(value)
+    if len(found) != 1:
+        msg = f"{value!r:.40} is not one axis; moments over several cannot be read"
+        raise UnsupportedError(msg)
+    return found[0]
+
+
+def _batch_normalization(given: Given) -> Steps:
+    config, arrays = given.config, given.arrays
+    mean, variance = arrays["moving_mean"], arrays["moving_variance"]
+    axis = values.feature_axis(config["axis"], given.shape)
+    op = BatchNormalization(mean, variance, arrays.get("gamma"), arrays.get("beta"), config["epsilon"], axis)
+    return [(given.name, op)]
+
+
+def _layer_normalization(given: Given) -> Steps:
+    """Arrays are laid out by the axes in ascending order, which is how Keras reshapes them."""
+    axes = values.feature_axes(given.config["axis"], given.shape)
+    sizes = tuple(given.shape[axis] for axis in axes)
+    laid = {role: _reshaped(role, array, sizes) for role, array in given.arrays.items()}
+    return [(given.name, LayerNormalization(laid.get("gamma"), laid.get("beta"), given.config["epsilon"], axes))]
+
+
+def _reshaped(role: str, array: Array, shape: tuple[int, ...]) -> Array:
+    if array.ndim != len(shape) or sorted(array.shape) != sorted(shape):
+        msg = f"{role} has shape {array.shape}; the input and the layer's axis need {shape}"
+        raise MismatchError(msg)
+    return array.reshape(shape)
+
+
+def _moments(config: Config) -> Roles:
+    """Arrays of moments, unless they are numbers in the config."""
+    return () if config["mean"] is not None else ("mean", "variance", "count")
+
+
+def _moments_as_used(config: Config, generation: int) -> Config:
+    """Keras 3 makes float32 of moments in the config, whatever the model's dtype."""
+    if (config["mean"] is None) != (config["variance"] is None):
+        msg = "it has one of mean and variance; both or none are needed"
+        raise FormatError(msg)
+    if generation < 3 or config["mean"] is None:
+        return config
+    return {**config, **{key: config[key].astype(np.float32).astype(np.float64) for key in ("mean", "variance")}}
+
+
+def _normalization(given: Given) -> Steps:
+    """The moments have the sizes of `axis` and are laid out so that they stretch over the other axes."""
+    axes = values.feature_axes(given.config["axis"], given.shape)
+    kept = tuple(given.shape[axis] for axis in axes)
+    layout = tuple(size if index - len(given.shape) in axes else 1 for index, size in enumerate(given.shape))
+    laid = []
+    for role in ("mean", "variance"):
+        moments: Array = given.arrays[role] if given.arrays else given.config[role]
+        if not given.arrays and moments.size == 1:
+            moments = np.full(kept, moments.reshape(()))
+        laid.append(_reshaped(role, moments, kept).reshape(layout))
+    return [(given.name, Normalization(laid[0], laid[1], given.config["invert"]))]
+
+
+def _as_tensor(value: Any) -> Array:
+    """Numbers as TensorFlow makes a tensor of them: float32 of plain ones, all of what was a NumPy array."""
+    found = values.numbers(value)
+    plain = not isinstance(value, dict) and np.asarray(value).dtype.kind == "f"
+    return found.astype(np.float32).astype(np.float64) if plain else found
+
+
+def _rescaling(given: Given) -> Steps:
+    return [(given.name, Rescaling(given.config["scale"], given.config["offset"]))]
+
+
+_CENTERING = {
+    "epsilon": (values.not_negative, 1e-3),
+    "center": (values.flag, True),
+    "scale": (values.flag, True),
+}
+
+ROWS: Mapping[str, Row] = {
+    "BatchNormalization": Row(
+        _batch_normalization,
+        meaning={"axis": (_one_axis, -1), **_CENTERING},
+        inert=initialized("gamma", "beta", "moving_mean", "moving_variance")
+        | {"momentum", "fused", "synchronized", "renorm_clipping", "renorm_momentum"},
+        only={"renorm": False, "virtual_batch_size": None, "adjustment": None},
+        roles=lambda config: (*_scale_and_center(config), "moving_mean", "moving_variance"),
+        pointwise=True,
+    ),
+    "LayerNormalization": Row(
+        _layer_normalization,
+        meaning={"axis": (values.axes, -1), **_CENTERING},
+        inert=initialized("gamma", "beta"),
+        only={"rms_scaling": False},
+        roles=_scale_and_center,
+        pointwise=True,
+    ),
+    "Normalization": Row(
+        _normalization,
+        meaning={
+            "axis": (values.axes, -1),
+            "mean": (values.numbers_or_none, None),
+            "variance": (values.numbers_or_none, None),
+            "invert": (values.flag, False),
+        },
+        roles=_moments,
+        unused=frozenset({"count"}),
+        as_used=_moments_as_used,
+        pointwise=True,
+    ),
+    "Rescaling": Row(
+        _rescaling,
+        meaning={"scale": (_as_tensor, REQUIRED), "offset": (_as_tensor, 0.0)},
+        pointwise=True,
+    ),
+}
