@@ -19,13 +19,11 @@ Layer = tuple[npt.ArrayLike, npt.ArrayLike | None, str]
 Steps = list[tuple[str, Op]]
 """Ops one after the other, each with the name of the layer it belongs to."""
 
-AXISWISE: Mapping[str, Callable[[], Op]] = {
-    "softmax": Softmax,
-    "log_softmax": LogSoftmax,
-    "sparsemax": Sparsemax,
-    "glu": GLU,
+AXISWISE: Mapping[int, Mapping[str, Callable[[], Op]]] = {
+    2: {"softmax": Softmax, "log_softmax": LogSoftmax},
+    3: {"softmax": Softmax, "log_softmax": LogSoftmax, "sparsemax": Sparsemax, "glu": GLU},
 }
-"""The activations that are no functions of one number: each is an op along the last axis."""
+"""What each generation of Keras calls activations that are no functions of one number: ops along the last axis."""
 
 
 def _array(what: str, given: npt.ArrayLike, axes: int) -> Array:
@@ -47,11 +45,11 @@ def dense(name: str, kernel: Array, bias: Array | None, called: str, keras: int)
 
 def activation(name: str, called: str, keras: int) -> Steps:
     """What a generation of Keras calls by a name, with the parameters it then has, as an op; linear is none."""
-    if called in AXISWISE:
-        return [(name, AXISWISE[called]())]
+    if called in AXISWISE[keras]:
+        return [(name, AXISWISE[keras][called]())]
     row = named(called, keras)
     if row is None:
-        msg = f"activation {called!r} is not one of Keras {keras}'s: {', '.join((*NAMES[keras], *AXISWISE))}"
+        msg = f"activation {called!r} is not one of Keras {keras}'s: {', '.join((*NAMES[keras], *AXISWISE[keras]))}"
         raise UnsupportedError(msg)
     return [] if row[0] == "linear" else [(name, Elementwise(*row))]
 

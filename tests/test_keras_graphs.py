@@ -263,7 +263,7 @@ def several(keras):
 
 
 def deferred(keras):
-    """A Sequential without input, called twice: Keras 2 counts its calls from 0, those of others from 1."""
+    """A Sequential that is built when it is first called, and called twice."""
     layers = keras.layers
     block = keras.Sequential([layers.Dense(4), layers.Dense(3)], name="block")
     x = layers.Input((3,))
@@ -328,8 +328,8 @@ def stacked(keras):
 def of_dicts(keras):
     """Inputs and outputs as dicts, which Keras orders by their keys."""
     layers = keras.layers
-    a, b = layers.Input((3,), name="second"), layers.Input((3,), name="first")
-    return keras.Model({"second": a, "first": b}, {"z": layers.Dense(2)(a), "y": layers.Dense(2)(b)})
+    inputs = {name: layers.Input((3,), name=name) for name in ("second", "third", "first")}
+    return keras.Model(inputs, {f"of_{name}": layers.Dense(2)(x) for name, x in inputs.items()})
 
 
 def adapted_inside(keras):
@@ -372,18 +372,46 @@ def test_every_topology_is_read_in_every_container(generation, name, tmp_path):
 
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("generation", ["keras", "tf_keras"])
+def test_vectors_too_short_to_normalise_are_divided_by_what_that_keras_does(generation, tmp_path):
+    tf = pytest.importorskip("tensorflow")
+    layers = (keras := pytest.importorskip(generation)).layers
+    x, y = layers.Input((3,), dtype="float64"), layers.Input((3,), dtype="float64")
+    short = layers.Rescaling(1e-8, dtype="float64")(x)
+    check_everywhere(tf, keras.Model([x, y], layers.Dot(1, normalize=True, dtype="float64")([short, y])), tmp_path)
+
+
+@pytest.mark.tensorflow
+def test_layers_of_one_name_in_a_nested_model_are_told_apart_by_their_scopes(tmp_path):
+    """In the legacy container all of a nested model's weights lie in one group; tf_keras cannot save such a model."""
+    tf = pytest.importorskip("tensorflow")
+    keras = pytest.importorskip("keras")
+    layers = keras.layers
+
+    def named(name, *inner):
+        return keras.Sequential([layers.Input((3,)), *inner, layers.Dense(3, name="d")], name=name)
+
+    x = layers.Input((3,))
+    both = named("both", named("one"), named("two"))
+    middle = keras.Model(x, both(small(keras, "bare", layers.Dense(3, name="d"))(x)), name="middle")
+    model = keras.Sequential([layers.Input((3,)), middle, layers.Dense(2, name="d")])
+    check_everywhere(tf, randomized(model, np.random.default_rng(1)), tmp_path)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("generation", ["keras", "tf_keras"])
 def test_dicts_of_ends_are_ordered_by_their_keys(generation, tmp_path):
     pytest.importorskip("tensorflow")
     keras = pytest.importorskip(generation)
     model = randomized(of_dicts(keras), np.random.default_rng(1))
-    xs = {name: np.random.default_rng(2).normal(size=(5, 3)).astype("f4") for name in ("second", "first")}
+    names = ("first", "second", "third")
+    xs = {name: np.random.default_rng(k).normal(size=(5, 3)).astype("f4") for k, name in enumerate(names)}
     expected = model(xs)
     for path, others in saved_everywhere(model, tmp_path):
         graph = graph_of(path, **others)
-        assert graph.input_names == ("first", "second")
-        ours = linearize(graph, [xs["first"], xs["second"]], "keras").outputs
-        for mine, key in zip(ours, ("y", "z"), strict=True):
-            np.testing.assert_allclose(mine, expected[key].numpy(), rtol=1e-6, atol=1e-6)
+        assert graph.input_names == names
+        ours = linearize(graph, [xs[name] for name in names], "keras").outputs
+        for mine, name in zip(ours, names, strict=True):
+            np.testing.assert_allclose(mine, expected[f"of_{name}"].numpy(), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.tensorflow
@@ -516,6 +544,25 @@ def test_ends_may_be_nested_or_flat(inputs, outputs, tmp_path):
     layers = [source("x"), entry("Activation", "a", [X], activation="tanh")]
     graph = built(functional(layers, inputs, outputs), tmp_path)
     assert (graph.input_names, graph.output_names) == (("x",), ("a",))
+
+
+@pytest.mark.parametrize("first", [0, 1])
+def test_calls_of_nested_models_count_from_0_or_1_in_keras_2(first, tmp_path):
+    """From 1 where the model was called once when it was made: the highest number of a call tells."""
+    inner = functional([source("x"), entry("Flatten", "f", [X])], [list(X)], [["f", 0, 0]], "inner")
+    inner["inbound_nodes"] = [of_keras_2([X]), of_keras_2([("inner", first, 0)])]
+    layers = [source("x"), inner, entry("Subtract", "a", [X, ("inner", first, 0)], spelling="2")]
+    outputs = [["a", 0, 0], ["inner", first + 1, 0]]
+    graph = built(functional(layers, [list(X)], outputs), tmp_path, "2")
+    assert graph.output_names == ("a", "inner")
+    outputs[1][1] += 1
+    with pytest.raises(refgrad.FormatError, match="layer 'inner'"):
+        built(functional(layers, [list(X)], outputs), tmp_path, "2")
+
+
+def test_keywords_that_say_nothing_are_let_pass(tmp_path):
+    graph = built(changed([{**of_keras_3([X]), "kwargs": {"mask": [None], "training": False}}]), tmp_path)
+    assert built(changed([[["x", 0, 0, {"mask": None, "training": None}]]]), tmp_path).digest == graph.digest
 
 
 def one(class_name, /, *calls, **config):
@@ -722,6 +769,12 @@ BAD = {
     "rms scaling": (one("LayerNormalization", rms_scaling=True), "UnsupportedError", A + "rms_scaling=True is not"),
     "renorm": (one("BatchNormalization", renorm=True), "UnsupportedError", A + "renorm=True is not supported"),
     "batch normalization over two axes": (one("BatchNormalization", axis=[1, 2]), "UnsupportedError", "not one axis"),
+    "activation of words": (
+        one("Activation", activation="swoosh"),
+        "UnsupportedError",
+        A + "activation: the",
+    ),
+    "activation in the batch": (one("Activation", activation=["softmax"]), "UnsupportedError", "'a list' is not"),
     "weights wanting": (one("BatchNormalization"), "MismatchError", "without weights 'a'"),
     "nested weights wanting": (calling(one("PReLU")), "MismatchError", "without weights 'model'"),
 }
@@ -808,6 +861,13 @@ def test_nested_weights_that_are_refused(name, tmp_path):
         edit(file)
     with pytest.raises(refgrad.RefgradError, match=message):
         graph_of(GOLDEN / f"{source_name.split('.')[0]}.json", weights=path)
+
+
+def test_an_activation_of_the_other_generation_is_refused(tmp_path):
+    """In a file of Keras 2 a name that it does not have is a function of the user's."""
+    built(one("Activation", activation="sparsemax"), tmp_path)
+    with pytest.raises(refgrad.UnsupportedError, match=r"layer 'a' \(Activation\): activation 'sparsemax' is not"):
+        built(one("Activation", activation="sparsemax"), tmp_path, spelling="2")
 
 
 def test_of_two_files_the_one_that_is_wrong_is_named(tmp_path):

@@ -13,14 +13,21 @@ import refgrad
 MODELS = Path(__file__).resolve().parents[2] / "shared" / "models"
 INDEX = json.loads((MODELS / "INDEX.json").read_text()) if MODELS.is_dir() else []
 READ = {
+    "k211_customloss",
+    "k22tf_dl4j_act2",
+    "k22tf_dl4j_mlp36",
     "k23_dl4j_ReLU_2",
+    "k24_caxenie_encoder",
     "k310_diploma",
+    "k310_mpg_norm",
     "k311_patient_gen_h5",
     "k312_california",
     "k32_idaes_pt_relu",
     "k32_idaes_pt_sigmoid_jw",
+    "k33_omlt_131_sig_softplus",
+    "k39_flownet",
 }
-"""Sequential models of the layers that can be read so far; the others must be refused."""
+"""Models in spellings that can be read so far; the others must be refused."""
 
 pytestmark = pytest.mark.skipif(not INDEX, reason="../shared/models is not here")
 

@@ -184,7 +184,8 @@ def _check_depth(entry: Any) -> None:
     while waiting:
         found, depth = waiting.pop()
         config = found.get("config") if isinstance(found, dict) else None
-        layers = config.get("layers") if isinstance(config, dict) else None
+        config = config if isinstance(config, dict) else {}
+        layers = config.get("layers")
         if isinstance(layers, list):
             if depth > DEEPEST:
                 msg = f"layer {config.get('name')!r:.60}: over {DEEPEST} models lie one in the other"

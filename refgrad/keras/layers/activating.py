@@ -19,9 +19,9 @@ def activation_name(value: Any) -> str:
     """The name of an activation; null is linear."""
     if value is None:
         return "linear"
-    if not isinstance(value, str) or not any(value in names for names in (*NAMES.values(), AXISWISE)):
+    if not isinstance(value, str) or not any(value in names for names in (*NAMES.values(), *AXISWISE.values())):
         what = value if isinstance(value, str) else f"a {type(value).__name__}"
-        msg = f"the activation {what!r:.60} is not supported; these are: {', '.join((*NAMES[3], *AXISWISE))}"
+        msg = f"the activation {what!r:.60} is not supported; these are: {', '.join((*NAMES[3], *AXISWISE[3]))}"
         raise UnsupportedError(msg)
     return value
 
