@@ -32,7 +32,7 @@ def tolerance(graph: Graph) -> float:
     """
     if graph.dtype == np.float64:
         return 1e-13
-    # An activation, or an op that moves numbers, hands on those of the nodes before it, whose widths are counted already.
+    # An activation, or an op that moves numbers, hands on those of nodes before it, whose widths are counted already.
     passing = (Elementwise, Movement, Concatenate)
     own = (shape for node, shape in zip(graph.nodes, graph.shapes, strict=True) if not isinstance(node.op, passing))
     return 64 * unit_roundoff(graph.dtype) * math.sqrt(sum(math.prod(shape) for shape in own))

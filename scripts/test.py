@@ -1,7 +1,8 @@
 """Everything that must hold: `python scripts/test.py` from a fresh clone.
 
 Makes `.venv` if need be, installs refgrad with all that the tests need, TensorFlow included, and runs ruff, mypy, the
-import contract and the tests. With arguments it runs only pytest, with them: `python scripts/test.py -k vjp`.
+import contract, the tests, and the kernels' tests once more as plain Python, so that their lines are seen by the
+coverage report, which comes last. With arguments it runs only pytest, with them: `python scripts/test.py -k vjp`.
 """
 
 from __future__ import annotations
@@ -9,27 +10,42 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 from environment import ROOT, ready
 
-CHECKS = {
+Command = tuple[str, ...]
+
+CHECKS: dict[str, Command] = {
     "ruff check": ("-m", "ruff", "check", "."),
     "ruff format": ("-m", "ruff", "format", "--check", "."),
     "mypy": ("-m", "mypy"),
     "import contract": ("-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"),
 }
+PYTEST = ("-m", "coverage", "run", "-m", "pytest")
+COVERED: dict[str, Command] = {
+    "pytest": PYTEST,
+    "pytest of the kernels without compilation": (*PYTEST, "tests/test_kernels.py", "-k", "as_numpy or with_numpy"),
+    "collecting coverage": ("-m", "coverage", "combine", "--quiet"),
+    "coverage": ("-m", "coverage", "report"),
+}
+
+
+def _passes(python: Path, name: str, command: Command) -> bool:
+    sys.stderr.write(f"== {name}\n")
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    if "without compilation" in name:
+        environment["NUMBA_DISABLE_JIT"] = "1"
+    return subprocess.run([python, *command], cwd=ROOT, env=environment, check=False).returncode == 0
 
 
 def main() -> int:
     """Run it all, and name what failed."""
-    python = str(ready("dev"))
-    os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-    checks = {} if sys.argv[1:] else CHECKS
-    failed = []
-    for name, command in {**checks, "pytest": ("-m", "pytest", *sys.argv[1:])}.items():
-        sys.stderr.write(f"== {name}\n")
-        if subprocess.run([python, *command], cwd=ROOT, check=False).returncode != 0:
-            failed.append(name)
+    python, chosen = ready("dev"), sys.argv[1:]
+    for old in () if chosen else ROOT.glob(".coverage*"):
+        old.unlink()
+    wanted = {"pytest": ("-m", "pytest", *chosen)} if chosen else CHECKS | COVERED
+    failed = [name for name, command in wanted.items() if not _passes(python, name, command)]
     if failed:
         sys.stderr.write(f"FAILED: {', '.join(failed)}\n")
     return 1 if failed else 0
