@@ -834,6 +834,14 @@ BAD_WEIGHTS = {
         lambda file: renamed_weight(file, "moving_mean", "stray/moving_mean"),
         r"layer 'block' \(Sequential\): the weights 'stray' belong to none of its layers",
     ),
+    "a weight twice": (
+        "branches-tf_keras.legacy_weights.h5",
+        lambda file: (
+            file["block"].create_dataset("dense_1/bias", data=np.ones(8, "f4")),
+            file["block"].attrs.update(weight_names=[*file["block"].attrs["weight_names"], "dense_1/bias"]),
+        ),
+        r"layer 'block' \(Sequential\): two weights are named 'dense_1/bias'",
+    ),
     "weights of a layer of no name": (
         "branches-keras3.legacy_weights.h5",
         lambda file: (

@@ -132,7 +132,10 @@ def _of_nested(model: Wanted, stored: RawLayer) -> dict[Path, RawLayer]:
     for name, array in stored.arrays.items():
         parts = _plain(name)
         scope, role = parts[:-1], parts[-1]
-        named.setdefault(scope, {})[role] = array
+        if role in named.setdefault(scope, {}):
+            msg = f"layer {model.name!r} ({model.class_name}): two weights are named {'/'.join(parts)!r}"
+            raise MismatchError(msg)
+        named[scope][role] = array
         by_role.setdefault((scope[-1] if scope else "", role), []).append(scope)
     found: dict[Path, RawLayer] = {}
     taken: dict[Path, Wanted] = {}
