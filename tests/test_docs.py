@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import refgrad
 from refgrad import cli
 from refgrad.ops import OPS
 from tests.cases import GOLDEN
@@ -128,7 +129,7 @@ def test_a_page_does_what_it_says(name, tmp_path, monkeypatch):
 def test_commands_and_links_of_a_page_can_be_checked(name):
     """A command outside of a block would not be run; a link to a file that is not there would lead nowhere."""
     prose = BLOCK.sub("", PAGES[name])
-    assert not re.findall(r"^(?:[ \t]+|\$ )refgrad .*", prose, re.MULTILINE)
+    assert not re.findall(r"^(?: {4,}|\t|\$ )refgrad .*", prose, re.MULTILINE)
     for target in re.findall(r"\]\(([^)#\s]+)", prose):
         assert "://" in target or ((ROOT / name).parent / target).exists(), target
 
@@ -144,9 +145,9 @@ def test_every_piece_of_source_that_a_page_shows_is_there(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
     hook = import_module("source_in_docs")
     for page in PAGES.values():
-        assert len(hook.DIRECTIVE.findall(page)) == len(re.findall("<!-- (?:code|docstring):", page))
+        assert len(hook.DIRECTIVE.findall(page)) == len(re.findall(r"^<!-- (?:code|docstring)\b", page, re.MULTILINE))
         hook.expanded(page)
-    with pytest.raises(LookupError, match="nothing defines Affine.nonsense"):
+    with pytest.raises(LookupError, match=r"nothing defines Affine\.nonsense"):
         hook.expanded("<!-- code: refgrad/ops/affine.py Affine.nonsense -->")
 
 
@@ -159,6 +160,12 @@ def test_the_mathematics_shows_every_op():
         for method in ("forward", "jvp", "vjp"):
             home = next(parent for parent in op.__mro__ if method in vars(parent))
             assert f"{home.__name__}.{method}" in page, (op, method)
+
+
+def test_the_reference_has_every_public_name():
+    page = PAGES["docs/reference.md"]
+    for name in set(refgrad.__all__) - {"__version__"}:
+        assert f"\n::: refgrad.{name}\n" in page, name
 
 
 def test_the_readme_has_code_and_the_two_commands():
