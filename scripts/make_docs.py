@@ -207,8 +207,8 @@ computed in float32. `net.astype("float64")` gives more digits.
 
 Written by Keras 3 (tested: 3.15) and tf_keras (tested: 2.21). Some older files are read too.
 
-Refused: custom classes, Lambda layers, bare operations of the Functional interface. A user's class that is called `Dense`
-cannot be told from Keras's own in a legacy `.h5`, since such files do not say; in `.keras` and JSON files it is refused.
+Refused are custom classes, Lambda layers, and bare operations of the Functional interface. A user's class of the name
+`Dense` cannot be told from Keras's own in a legacy `.h5`, since such files do not say; in others it is refused.
 
 ## Layers
 

@@ -24,7 +24,7 @@ CHECKS: dict[str, Command] = {
     "mypy": ("-m", "mypy"),
     "import contract": ("-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"),
 }
-DOCUMENTATION: Command = ("-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir")
+DOCUMENTATION: Command = ("-m", "mkdocs", "build", "--strict", "--site-dir")  # with --quiet nothing would be strict
 PYTEST = ("-m", "coverage", "run", "-m", "pytest")
 COVERED: dict[str, Command] = {
     "pytest": PYTEST,
