@@ -61,7 +61,8 @@ def _load(keras: Any, question: Question) -> Any:
 
 def _in_dtype(model: Any, dtype: str) -> Any:
     """The model computing in `dtype` throughout, its weights cast; the model itself where it does so already."""
-    if all(variable.dtype == dtype for variable in model.weights) and model.compute_dtype == dtype:
+    held = {variable.dtype if isinstance(variable.dtype, str) else variable.dtype.name for variable in model.weights}
+    if {name for name in held if "float" in name} <= {dtype} and model.compute_dtype == dtype:
         return model
 
     def rewrite(value: Any) -> Any:
@@ -71,7 +72,17 @@ def _in_dtype(model: Any, dtype: str) -> Any:
 
     twin = type(model).from_config(rewrite(model.get_config()))
     twin.set_weights([weight.astype(dtype) for weight in model.get_weights()])
+    _finalize(twin)
     return twin
+
+
+def _finalize(model: Any) -> None:
+    """Normalization layers take their moments from their weights only when they are told to."""
+    for layer in model.layers:
+        if hasattr(layer, "layers"):
+            _finalize(layer)
+        elif hasattr(layer, "finalize_state"):
+            layer.finalize_state()
 
 
 def _check_shapes(model: Any, question: Question) -> None:
