@@ -267,11 +267,11 @@ DIVERGENCES_PAGE = """# Where TensorFlow says something else
 
 {made}
 
-At special numbers (0, subnormal numbers, ±∞, NaN, the ends of the range) eager TensorFlow's activations do not always
-give what the mathematics says. refgrad gives the mathematics: NaN in gives NaN out (only the slope of `linear`, which
-is 1 everywhere, does not depend on it), ±∞ gives the limit, subnormal numbers are numbers. Every difference that was
+At special numbers (0, subnormal numbers, ±∞, NaN, the ends of the range), and at some others where its formula loses
+digits, eager TensorFlow's activations do not give what the mathematics says. refgrad does: NaN in gives NaN out (only
+the slope of `linear` is 1 there too), ±∞ gives the limit, subnormal numbers are numbers. Every difference that was
 measured is listed here, {count} in all, by reason; the [list as JSON](data/divergences.json) also says by which names
-of Keras each is reached. Elsewhere the two agree to rounding.
+of Keras each is reached. At all other numbers that were tried the two agree to rounding.
 
 An entry reads "z: TensorFlow / refgrad", and names the dtype where it holds in one only.
 
