@@ -109,7 +109,7 @@ class Network:
     def jacobian(self, x: Any, **options: Unpack[Request]) -> Jacobians:
         """Jacobian J[b, j, i] = ∂y_j/∂x_i of each sample, `(batch, *out, *in)`; options as `value_and_jacobian`.
 
-        J[input], J[output] or J[output][input] where there are several of either. `out` takes J.
+        `J[input]`, `J[output]` or `J[output][input]` where there are several of either. `out` takes J.
         """
         if not options:
             return self.value_and_jacobian(x)[1]

@@ -84,31 +84,6 @@ def test_dependencies_are_the_declared_ones():
     assert "tensorflow-cpu" not in extras
 
 
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```\n+```text\n(.*?)```", README, re.DOTALL)
-
-
-@pytest.mark.parametrize(("code", "output"), BLOCKS, ids=[f"block {k}" for k in range(len(BLOCKS))])
-def test_the_readmes_code_prints_what_it_says(code, output, tmp_path):
-    if "tensorflow" in code:
-        pytest.importorskip("tensorflow")
-    for suffix in (".keras", ".json", ".weights.h5"):
-        (tmp_path / f"model{suffix}").write_bytes((GOLDEN / f"question-keras3{suffix}").read_bytes())
-    words, expected = (re.findall(r"[^\s\[\]]+", text) for text in (fresh(code, cwd=tmp_path), output))
-    assert len(words) == len(expected)
-    for word, wanted in zip(words, expected, strict=True):
-        try:
-            assert float(word) == pytest.approx(float(wanted), rel=1e-6), "another machine may differ in the last digit"
-        except ValueError:
-            assert word == wanted
-
-
-def test_the_readme_has_code_and_the_two_commands():
-    assert len(BLOCKS) >= 2
-    assert "python scripts/demo.py" in README
-    assert "python scripts/test.py" in README
-
-
 def test_a_half_made_environment_is_noticed(tmp_path, monkeypatch):
     """Without its interpreter's pip an environment is no use: it is noticed, not trusted."""
     monkeypatch.syspath_prepend(str(ROOT / "scripts"))
