@@ -245,7 +245,7 @@ BAD = [
     ("jacobian CRITIC --input sa.npz -o J.npy", 2, "an .npy holds one array, not 'q/state'"),
     ("predict CRITIC --input odd.csv", 2, "odd.csv: line 2: title 'stat' is not"),
     ("convert MIXED -o m.keras", 2, ".keras cannot be written yet"),
-    ("convert MIXED CRITIC -o out.npz", 2, "2 models need a directory"),
+    ("convert MIXED CRITIC -o out.npz", 2, "--output out.npz: not a directory"),
     ("convert MIXED CRITIC --config c.json -o out", 2, "--config and --weights belong to one model"),
     ("convert MIXED no/such/mixed-keras3.h5 -o out", 2, "would both be written to out/mixed-keras3.npz"),
     ("convert MIXED -o no/such/out.npz", 2, "cannot be written (No such file"),
@@ -442,8 +442,10 @@ def test_ctrl_c_while_waiting_for_a_pipe_is_quiet(tmp_path):
 
 
 def test_pipes_on_both_sides(folder):
-    done = shell("""mkfifo p.npy; cat p.npy > out.npy & refgrad jacobian model.keras --input <(cat x.csv) -o p.npy
-        wait; cat x.npy > q & mkfifo q.npy; cat x.npy > q.npy & refgrad predict model.keras --input q.npy | wc -l""")
+    command = """mkfifo p.npy q.npy; timeout 60 cat p.npy > out.npy & cat x.npy > q.npy &
+        refgrad jacobian model.keras --input <(cat x.csv) -o p.npy; refgrad predict model.keras --input q.npy | wc -l
+        wait"""
+    done = shell(command, timeout=90)
     assert (done.returncode, done.stdout.strip(), done.stderr) == (0, "7", "")
     np.testing.assert_array_equal(np.load("out.npy"), refgrad.load(QUESTION).jacobian(np.loadtxt("x.csv")))
 
@@ -622,6 +624,8 @@ def test_text_that_a_terminal_cannot_show_is_no_error():
     done = shell(f"PYTHONIOENCODING=ascii refgrad convert {MIXED} -o /dev/null/x.npz")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "?" in shell("PYTHONIOENCODING=ascii refgrad jacobian --help").stdout
+    done = shell(f"refgrad inspect {MIXED} >&-")
+    assert (done.returncode, done.stderr) == (0, "")
     done = shell(rf"printf '1,\xff,3\n' | refgrad predict {MIXED}")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 

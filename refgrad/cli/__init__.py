@@ -6,6 +6,7 @@ import io
 import os
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from refgrad.errors import RefgradError, VerificationError
 
@@ -49,6 +50,8 @@ def _discard_output() -> None:
 
 def run() -> None:
     """The console script."""
+    if sys.stdout is None:  # closed by whoever started this: nobody wants the result, only the exit status
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # whatever the terminal's encoding cannot say becomes a question mark
             stream.reconfigure(errors="replace")

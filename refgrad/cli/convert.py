@@ -44,7 +44,7 @@ def _targets(arguments: Namespace) -> list[Path]:
             raise InputError(msg)
         return [output]
     if output.suffix in {".npz", ".keras"} and not output.is_dir():
-        msg = f"--output {output}: {len(models)} models need a directory to go to"
+        msg = f"--output {output}: not a directory, which several models, or a name with {os.sep!r} at its end, ask for"
         raise InputError(msg)
     targets: dict[Path, str] = {}
     for model in models:
