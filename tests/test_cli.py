@@ -10,6 +10,7 @@ import shlex
 import signal
 import subprocess
 import sys
+import time
 import zipfile
 from pathlib import Path
 
@@ -45,7 +46,10 @@ def cli(capsys, monkeypatch):
     return run
 
 
-ENVIRONMENT = os.environ | {"PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+ENVIRONMENT = os.environ | {
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "PYTHONPATH": str(ROOT),  # the refgrad of this checkout, whichever is installed
+}
 
 
 def shell(command, **options):
@@ -434,15 +438,21 @@ def test_an_interrupt_is_quiet(cli, monkeypatch):
 def test_ctrl_c_while_waiting_for_a_pipe_is_quiet(tmp_path):
     os.mkfifo(tmp_path / "x")
     words = [sys.executable, "-m", "refgrad", "predict", MIXED, "--input", tmp_path / "x"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        with (tmp_path / "x").open("w"):  # waits for the process to open its end
-            process.send_signal(signal.SIGINT)
-            said = process.communicate(timeout=60)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=ENVIRONMENT) as process:
+        end = None
+        while end is None and process.poll() is None:
+            try:
+                end = os.open(tmp_path / "x", os.O_WRONLY | os.O_NONBLOCK)
+            except OSError:  # the process has not opened its end yet
+                time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        said = process.communicate(timeout=60)
         assert (process.returncode, *said) == (130, b"", b"")
+        os.close(end)
 
 
 def test_pipes_on_both_sides(folder):
-    command = """mkfifo p.npy q.npy; timeout 60 cat p.npy > out.npy & cat x.npy > q.npy &
+    command = """mkfifo p.npy q.npy; timeout 60 cat p.npy > out.npy & timeout 60 sh -c 'cat x.npy > q.npy' &
         refgrad jacobian model.keras --input <(cat x.csv) -o p.npy; refgrad predict model.keras --input q.npy | wc -l
         wait"""
     done = shell(command, timeout=90)
@@ -480,10 +490,10 @@ resource.setrlimit(resource.RLIMIT_DATA, (data + 200_000_000,) * 2)
 sys.exit(main("jacobian net.npz --input x.npy --engine numpy --max-bytes 40M -o".split() + sys.argv[1:]))
 """
     words = [sys.executable, "-c", script]
-    done = subprocess.run([*words, "J.npz"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run([*words, "J.npz"], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1), "in memory there is no room for it"
     assert "refgrad: not enough memory" in done.stderr
-    done = subprocess.run([*words, "J.npy"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    done = subprocess.run([*words, "J.npy"], cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     found = np.load(tmp_path / "J.npy", mmap_mode="r")
     assert (found.shape, found.dtype) == ((100, 750, 1000), "float32")
@@ -552,6 +562,9 @@ def test_chosen_titles_and_values(cli, folder):
     words = ("critic.npz", "--input", "sa.npz", "--of", "pi")
     out = cli("jacobian", *words, "--wrt", "action", "--wrt", "state")[1]
     assert out.startswith("dpi[0]/daction[0],dpi[0]/daction[1],dpi[1]/daction[0],dpi[1]/daction[1],dpi[0]/dstate[0],")
+    assert cli("jacobian", *words[:-1], "pi[1]")[1].startswith(
+        "dpi[1]/dstate[0],dpi[1]/dstate[1],dpi[1]/dstate[2],dpi[1]"
+    )
     y = CRITIC(AT)
     np.testing.assert_array_equal(np.float32(cli("predict", *words[:-1], "pi[1]")[1].split()), y["pi"][:, 1])
     assert cli("predict", *words[:-1], "pi", "--of", "q")[1].startswith("pi[0],pi[1],q\n")
@@ -631,5 +644,7 @@ def test_text_that_a_terminal_cannot_show_is_no_error():
 
 
 def test_python_m_refgrad_is_the_same_command():
-    done = subprocess.run([sys.executable, "-m", "refgrad", "--version"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "refgrad", "--version"], capture_output=True, text=True, env=ENVIRONMENT
+    )
     assert done.stdout == f"refgrad {refgrad.__version__}\n"

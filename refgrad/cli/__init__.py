@@ -51,7 +51,7 @@ def _discard_output() -> None:
 def run() -> None:
     """The console script."""
     if sys.stdout is None:  # closed by whoever started this: nobody wants the result, only the exit status
-        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")
+        sys.stdout = Path(os.devnull).open("w", encoding="utf-8")  # noqa: SIM115 - as long as the process lives
     for stream in (sys.stdin, sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # whatever the terminal's encoding cannot say becomes a question mark
             stream.reconfigure(errors="replace")
