@@ -347,6 +347,28 @@ def test_audit_passes_and_fails_by_its_exit_status(cli, tmp_path):
     assert cli("audit", MIXED, "--samples", 9, "-q") == (0, "", "")
 
 
+@pytest.mark.tensorflow
+def test_audit_of_several_inputs_and_outputs(cli, folder):
+    """The same network built in Keras: passes on given and on drawn inputs; with another kernel it fails."""
+    pytest.importorskip("tensorflow")
+    keras = pytest.importorskip("keras")
+    state, action = (keras.Input((n,), name=name) for name, n in (("state", 3), ("action", 2)))
+    q = keras.layers.Dense(1, use_bias=False)(keras.layers.Dense(4, "relu", use_bias=False)(state))
+    pi = keras.layers.Dense(2, "tanh", use_bias=False)(action)
+    twin = keras.Model([state, action], [q, pi])
+    kernels = {array.shape: array for node in CRITIC.graph.nodes for array in node.op.arrays().values()}
+    twin.set_weights([kernels[tuple(weight.shape)] for weight in twin.weights])
+    twin.save("twin.keras")
+    words = ("audit", "critic.npz", "--reference", "twin.keras", "--engine", "numpy")
+    for more in (("--samples", 50), ("--input", "sa.npz"), ("--input", "state=s.npy", "--input", "action=a.npy")):
+        status, out, err = cli(*words, *more)
+        assert (status, err) == (0, ""), out
+    twin.set_weights([weight * 1.001 for weight in twin.get_weights()])
+    twin.save("twin.keras")
+    found = json.loads(cli(*words, "--input", "sa.npz", "--json")[1])
+    assert (found["passed"], found["counts"]["discrepant"]) == (False, 5)
+
+
 def test_demo_prints_the_answer_and_draws_it(cli, tmp_path, monkeypatch):
     pytest.importorskip("matplotlib")
     monkeypatch.setattr("refgrad.cli.demo.find_spec", lambda _: None)
