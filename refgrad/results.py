@@ -49,11 +49,6 @@ def unbatched(array: Array) -> Array:
     return array.reshape(array.shape[1:])
 
 
-def alone(vectors: Array, k: int | None) -> Array:
-    """Products without their axis k where none was given."""
-    return vectors[0] if k is None else vectors
-
-
 def pair(given: Any) -> tuple[Any, Any]:
     """`out` of a function that gives a value and a Jacobian."""
     if given is None:

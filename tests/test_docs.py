@@ -32,7 +32,7 @@ PRESENT = {
     "model.weights.h5": "question-keras3.weights.h5",
     "branches.keras": "branches-keras3.keras",
 }
-"""What a page finds in the folder it is run in, beside `x.csv` and `x.npy`, and the golden file that is."""
+"""What a page finds in the folder it is run in, beside `x.csv`, `x.npy` and `both.npz`, and the golden file that is."""
 
 
 def blocks(page):
@@ -108,6 +108,8 @@ def test_a_page_does_what_it_says(name, tmp_path, monkeypatch):
     for present, golden in PRESENT.items():
         shutil.copy(GOLDEN / golden, tmp_path / present)
     np.save(tmp_path / "x.npy", np.linspace(-10, 20, 7, dtype=np.float32)[:, None])
+    with np.load(GOLDEN / "branches-keras3.npz") as truth:
+        np.savez(tmp_path / "both.npz", action=truth["x_0"], state=truth["x_1"])
     (tmp_path / "x.csv").write_text("-10\n0.5\n20\n")
     monkeypatch.chdir(tmp_path)
     namespace = {"__name__": "__main__"}

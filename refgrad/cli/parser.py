@@ -1,31 +1,165 @@
-"""What can be said on the command line, and which function each command is."""
+"""What can be said on the command line: a table of options, and a table of commands that take them."""
 
 from __future__ import annotations
 
 import argparse
+import re
+import textwrap
 from collections.abc import Callable
-from typing import NoReturn, get_args
+from dataclasses import dataclass
+from typing import Any, NoReturn, get_args
 
 from refgrad import __version__
 from refgrad.auditing.frameworks import FRAMEWORKS
-from refgrad.cli import commands
-from refgrad.options import Engine, Kink, Mode
+from refgrad.cli.audit import audit
+from refgrad.cli.convert import convert
+from refgrad.cli.demo import demo
+from refgrad.cli.inspect import inspect
+from refgrad.cli.jacobian import jacobian
+from refgrad.cli.predict import predict
+from refgrad.options import MAX_BYTES, Engine, Kink, Mode
 
-_EXAMPLES = {
-    "inspect": "refgrad inspect model.keras",
-    "convert": "refgrad convert model.keras -o model.npz",
-    "predict": "echo 0.5 | refgrad predict model.keras",
-    "jacobian": "echo 0.5 | refgrad jacobian model.keras",
-    "audit": "refgrad audit model.keras --samples 1000",
-    "demo": "refgrad demo",
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or int(text) < 1:
+        msg = f"{text!r} is not a whole number above 0"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isascii() or not text.isdecimal():
+        msg = f"{text!r} is not a whole number from 0 up"
+        raise argparse.ArgumentTypeError(msg)
+    return int(text)
+
+
+def _bytes(text: str) -> int:
+    match = re.fullmatch(r"([0-9]+)([KMG]?)", text)
+    if match is None or not int(match[1]):
+        msg = f"{text!r} is not a number of bytes, such as 1000000 or 64M"
+        raise argparse.ArgumentTypeError(msg)
+    return int(match[1]) << 10 * " KMG".index(match[2] or " ")
+
+
+def _option(*flags: str, help: str, **settings: Any) -> tuple[tuple[str, ...], dict[str, Any]]:  # noqa: A002
+    return flags, {"help": help, **settings}
+
+
+_MODEL = ".keras, .h5, .json with --weights, or refgrad .npz"
+_INPUT = ".npy, .npz or .csv, one sample a row; several inputs: .npz by name, CSV columns in order, or NAME=X for each"
+_OUTPUT = "{} to .npy, .npz or .csv; '-', the default: CSV to standard output"
+
+_OPTIONS = {
+    "model": _option("model", metavar="MODEL", help=_MODEL),
+    "models": _option("model", metavar="MODEL", nargs="+", help=f"{_MODEL}; any number of them"),
+    "config": _option("--config", metavar="JSON", help="the config of a file that holds weights only"),
+    "weights": _option("--weights", metavar="H5", help="the weights of a JSON config"),
+    "json": _option("--json", action="store_true", help="print JSON"),
+    "quiet": _option("-q", "--quiet", action="store_true", help="print no progress and no remarks"),
+    "input": _option(
+        "--input", action="append", metavar="X", help=f"{_INPUT}; '-', the default: CSV from standard input"
+    ),
+    "y": _option("-o", "--output", default="-", metavar="Y", help=_OUTPUT.format("y (batch, n_out)")),
+    "J": _option("-o", "--output", default="-", metavar="J", help=_OUTPUT.format("J (batch, n_out, n_in)")),
+    "to": _option(
+        "-o", "--output", required=True, metavar="OUT", help="OUT.npz; for several models a directory, made if need be"
+    ),
+    "of": _option(
+        "--of", action="append", metavar="OUTPUT", help="name or place, e.g. y, 0, y[0], y[2:5]; repeat it for several"
+    ),
+    "wrt": _option(
+        "--wrt", action="append", metavar="INPUT", help="name or place, e.g. x, 0, x[0], x[2:5]; repeat it for several"
+    ),
+    "mode": _option("--mode", choices=get_args(Mode), default="auto", help="which end to multiply from (auto)"),
+    "kink": _option("--kink", choices=get_args(Kink), default="keras", help="slope on a kink (keras)"),
+    "engine": _option("--engine", choices=get_args(Engine), default="auto", help="what computes (auto)"),
+    "threads": _option(
+        "--threads", type=_count, metavar="N", help="how many at most (REFGRAD_NUM_THREADS, or all CPUs allowed)"
+    ),
+    "max-bytes": _option(
+        "--max-bytes", type=_bytes, default=MAX_BYTES, metavar="N", help="memory for temporaries, e.g. 64M (256M)"
+    ),
+    "golden": _option("--golden", type=_count, metavar="N", help="samples recorded to verify with (16)"),
+    "dtype": _option("--dtype", choices=("float32", "float64"), help="compute in this dtype instead of the file's"),
+    "against": _option("--against", choices=tuple(FRAMEWORKS), default="tensorflow", help="who to ask (tensorflow)"),
+    "reference": _option("--reference", metavar="FILE", help="the model file that the framework loads (MODEL)"),
+    "at": _option("--input", action="append", metavar="X", help=f"{_INPUT}; '-': CSV from standard input"),
+    "samples": _option("--samples", type=_count, default=1000, metavar="N", help="standard normal inputs (1000)"),
+    "seed": _option("--seed", type=_seed, default=0, metavar="S", help="seed of --samples (0)"),
+    "plot": _option("--plot", default="refgrad-demo.png", metavar="PNG", help="where the plot goes (%(default)s)"),
 }
+
+
+@dataclass(frozen=True)
+class _Command:
+    """A command: its function, what it does, its options, lines that show it at work, and what else to know."""
+
+    run: Callable[[argparse.Namespace], int]
+    text: str
+    options: str
+    examples: tuple[str, ...]
+    more: str = ""
+
+
+_COMMANDS = {
+    "inspect": _Command(
+        inspect,
+        "show layers, shapes, parameters, the writer's version and kinks",
+        "model config weights",
+        ("refgrad inspect model.keras", "refgrad inspect model.json --weights model.weights.h5 --json"),
+    ),
+    "convert": _Command(
+        convert,
+        "write models as self-verifying .npz files, each read back before it gets its name",
+        "models config weights to golden dtype",
+        (
+            "refgrad convert model.keras -o model.npz --golden 100",
+            "refgrad convert model.keras critic.npz -o converted/",
+        ),
+    ),
+    "predict": _Command(
+        predict,
+        "compute outputs",
+        "model config weights input y of engine threads",
+        (
+            "echo 0.5 | refgrad predict model.keras",
+            "refgrad predict model.keras --input x.csv -o y.npy",
+            "refgrad predict critic.npz --input state=s.npy --input action=a.npy -o y.npz",
+        ),
+        "CSV has one row a sample. Several outputs go by their names: as arrays of an .npz, in CSV under a line of "
+        "titles z[0],z[1],w. Titles like these over the columns of inputs are followed.",
+    ),
+    "jacobian": _Command(
+        jacobian,
+        "compute Jacobians",
+        "model config weights input J of wrt mode kink engine threads max-bytes",
+        (
+            "echo 0.5 | refgrad jacobian model.keras",
+            "refgrad jacobian model.keras --input x.csv -o J.npy --max-bytes 64M",
+            "refgrad jacobian critic.npz --input sa.npz --of q --wrt 'action[0]'",
+        ),
+        "CSV has one row a sample: ∂y_0/∂x_0, ∂y_0/∂x_1, …, ∂y_1/∂x_0, …. Several Jacobians go by name: OUTPUT for "
+        "several outputs, INPUT for several inputs, OUTPUT/INPUT for both; in CSV under titles dz[0]/dx[0],…. An .npy "
+        "may be larger than memory.",
+    ),
+    "audit": _Command(
+        audit,
+        "compare value and Jacobian with another framework, sample by sample",
+        "model config weights against reference at samples seed engine dtype",
+        ("refgrad audit model.keras --samples 1000", "refgrad audit model.keras --input x.csv --json"),
+    ),
+    "demo": _Command(demo, "answer the question this project was born from", "plot", ("refgrad demo",)),
+}
+_ALONE = ("at", "samples")
+"""Options of which one may be given."""
 
 
 class _Parser(argparse.ArgumentParser):
     """A parser whose complaints are one line, as all of refgrad's are."""
 
     def error(self, message: str) -> NoReturn:
-        self.exit(2, f"refgrad: {message} (see {self.prog} --help)\n")
+        self.exit(2, f"refgrad: {' '.join(message.split())} (see {self.prog} --help)\n")
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -35,78 +169,19 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"refgrad {__version__}")
     subparsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
-    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+    for name, command in _COMMANDS.items():
         made = subparsers.add_parser(
             name,
-            help=text,
-            description=f"{text[0].upper()}{text[1:]}.",
-            epilog=f"example:\n  {_EXAMPLES[name]}",
+            help=command.text,
+            description=textwrap.fill(f"{command.text[0].upper()}{command.text[1:]}. {command.more}", 100),
+            epilog="\n  ".join(["examples:", *command.examples]),
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
-        made.set_defaults(run=run)
-        made.add_argument("--json", action="store_true", help="print JSON")
-        made.add_argument("-q", "--quiet", action="store_true", help="print no progress and no remarks")
-        return made
-
-    def model(made: argparse.ArgumentParser) -> None:
-        made.add_argument("model", metavar="MODEL", help=".keras, .h5, .json with --weights, or refgrad .npz")
-        made.add_argument("--config", metavar="JSON", help="the config of a file that holds weights only")
-        made.add_argument("--weights", metavar="H5", help="the weights of a JSON config")
-
-    def arrays(made: argparse.ArgumentParser, result: str) -> None:
-        made.add_argument(
-            "--input",
-            default="-",
-            metavar="X",
-            help=".npy, .npz or .csv, one sample a row; '-', the default: CSV from stdin, perhaps with a line of names",
-        )
-        made.add_argument(
-            "-o",
-            "--output",
-            default="-",
-            metavar="OUT",
-            help=f"where {result} goes: .npy, .npz or .csv; '-', the default: CSV to standard output",
-        )
-        made.add_argument("--engine", choices=get_args(Engine), default="auto", help="what computes (default: auto)")
-
-    made = command("inspect", commands.inspect, "show layers, shapes, parameters and the writer's version")
-    model(made)
-
-    made = command("convert", commands.convert, "write a model as a self-verifying .npz, and verify it")
-    model(made)
-    made.add_argument("-o", "--output", required=True, metavar="OUT.npz", help="the file to write")
-    made.add_argument(
-        "--golden", type=int, default=None, metavar="N", help="samples recorded to verify with (default: 16)"
-    )
-    made.add_argument("--dtype", choices=("float32", "float64"), help="compute in this dtype instead of the file's")
-
-    made = command("predict", commands.predict, "compute outputs")
-    model(made)
-    arrays(made, "y (batch, n_out)")
-
-    made = command("jacobian", commands.jacobian, "compute Jacobians, in CSV one row a sample: ∂y_0/∂x_0, ∂y_0/∂x_1, …")
-    model(made)
-    arrays(made, "J (batch, n_out, n_in)")
-    made.add_argument(
-        "--mode", choices=get_args(Mode), default="auto", help="which end to multiply from (default: auto)"
-    )
-    made.add_argument("--kink", choices=get_args(Kink), default="keras", help="slope on a kink (default: keras)")
-
-    made = command("audit", commands.audit, "compare value and Jacobian with another framework, sample by sample")
-    model(made)
-    made.add_argument(
-        "--against", choices=tuple(FRAMEWORKS), default="tensorflow", help="who to ask (default: tensorflow)"
-    )
-    made.add_argument("--reference", metavar="MODEL", help="the file the framework loads (default: MODEL)")
-    given = made.add_mutually_exclusive_group()
-    given.add_argument("--input", metavar="X", help=".npy, .npz or .csv; '-': CSV from standard input")
-    given.add_argument("--samples", type=int, default=1000, metavar="N", help="standard normal inputs (default: 1000)")
-    made.add_argument("--seed", type=int, default=0, metavar="S", help="seed of --samples (default: 0)")
-    made.add_argument("--dtype", choices=("float32", "float64"), help="compare in this dtype instead of the file's")
-
-    made = command("demo", commands.demo, "answer the question this project was born from")
-    made.add_argument(
-        "--plot", default="refgrad-demo.png", metavar="PNG", help="where the plot goes (default: %(default)s)"
-    )
+        made.set_defaults(run=command.run)
+        options = (*command.options.split(), "json", "quiet")
+        either = made.add_mutually_exclusive_group() if set(_ALONE) <= set(options) else made
+        for option in options:
+            flags, settings = _OPTIONS[option]
+            (either if option in _ALONE else made).add_argument(*flags, **settings)
     return parser

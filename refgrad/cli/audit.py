@@ -1,0 +1,35 @@
+"""`refgrad audit`: a comparison with a framework, whose verdict is the exit status."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+import numpy as np
+
+from refgrad.arrays import Array
+from refgrad.auditing.audit import audit as compare
+from refgrad.cli.inputs import inputs
+from refgrad.cli.models import model
+from refgrad.cli.say import say, say_json
+from refgrad.cli.silence import silenced
+from refgrad.network import Network
+
+
+def _drawn(net: Network, samples: int, seed: int) -> dict[str, Array]:
+    """Standard normal inputs."""
+    rng = np.random.default_rng(seed)
+    ends = zip(net.input_names, net.input_shapes, strict=True)
+    return {name: rng.normal(size=(samples, *shape)).astype(net.dtype) for name, shape in ends}
+
+
+def audit(arguments: Namespace) -> int:
+    """Compare sample by sample."""
+    net = model(arguments)
+    x = inputs(net, arguments.input) if arguments.input else _drawn(net, arguments.samples, arguments.seed)
+    with silenced():
+        report = compare(net, x, arguments.against, model=arguments.reference, engine=arguments.engine)
+    if arguments.json:
+        say_json(report.to_dict())
+    elif not arguments.quiet:
+        say(report.summary())
+    return 0 if report.passed else 1

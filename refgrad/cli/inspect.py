@@ -1,0 +1,68 @@
+"""`refgrad inspect`: what a model is."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+from typing import Any
+
+import numpy as np
+
+from refgrad.cli.models import opened
+from refgrad.cli.say import say, say_json
+from refgrad.graph import Graph
+from refgrad.network import Network
+
+
+def _kinks(graph: Graph) -> dict[str, int]:
+    """How many units with a kink or jump each layer has; that an op has any shows at every sample."""
+    units: dict[str, int] = {}
+    for node in graph.nodes:
+        margins = node.op.margins(tuple(np.zeros((1, *graph.shapes[source]), graph.dtype) for source in node.inputs))
+        if margins is not None:
+            units[node.name] = units.get(node.name, 0) + margins.size
+    return units
+
+
+def _description(net: Network, warnings: list[str]) -> dict[str, Any]:
+    origin, graph = net.graph.provenance, net.graph
+    return {
+        "writer": origin.writer,
+        "container": origin.container,
+        "keras": origin.keras,
+        "dtype": net.dtype.name,
+        "parameters": graph.parameters,
+        "inputs": dict(zip(net.input_names, net.input_shapes, strict=True)),
+        "outputs": dict(zip(net.output_names, net.output_shapes, strict=True)),
+        "layers": [
+            {
+                "name": node.name,
+                "op": node.op.label,
+                "shape": shape,
+                "takes": [graph.nodes[source].name for source in node.inputs],
+                "arrays": {name: array.shape for name, array in node.op.arrays().items()},
+            }
+            for node, shape in zip(graph.nodes, graph.shapes, strict=True)
+        ],
+        "kinks": _kinks(graph),
+        "engine": net.engine,
+        "digest": net.digest,
+        "warnings": warnings,
+    }
+
+
+def _said(graph: Graph) -> str:
+    units = _kinks(graph)
+    if not units:
+        return "kinks: none"
+    layers = ", ".join(f"{name} ({count:,})" for name, count in units.items())
+    return f"kinks: {sum(units.values()):,} units have one, in {layers}"
+
+
+def inspect(arguments: Namespace) -> int:
+    """Show layers, shapes, parameters, the writer's version and where kinks are."""
+    net, warnings = opened(arguments.model, arguments.config, arguments.weights)
+    if arguments.json:
+        say_json(_description(net, warnings))
+    else:
+        say(f"{net.summary()}\n{_said(net.graph)}")
+    return 0
