@@ -480,7 +480,7 @@ def test_many_threads_share_a_network(engine):
 
 
 TIGHT = [(np.ones((60, 40)), None, "relu"), (np.ones((40, 60)), None, "linear")]
-BOTTLE = [(np.ones((200, 8)), None, "tanh"), (np.ones((8, 200)), None, "linear")]
+BOTTLE = [(np.ones(shape), None, "tanh") for shape in ((200, 50), (50, 8), (8, 50), (50, 200))]
 
 
 @pytest.mark.parametrize(
