@@ -10,11 +10,17 @@ import numpy as np
 import numpy.typing as npt
 
 from refgrad.arrays import Array, flat
-from refgrad.derivatives.margins import Mask, NearKinks, near_kinks
+from refgrad.chunks import each, samples_within
+from refgrad.derivatives.margins import Mask, NearKinks, joined, near_kinks
 from refgrad.derivatives.products import linearize
+from refgrad.derivatives.spans import size
 from refgrad.errors import InputError
 from refgrad.graph import Graph
+from refgrad.options import MAX_BYTES
 from refgrad.rounding import AWAY, NEAR, deviations, tolerance
+
+_BYTES_PER_NUMBER = 48
+"""What a number in a node takes here: itself, its tape, and in float64 itself, its variance and its deviation."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,18 +92,32 @@ def _joined(jacobians: Sequence[Sequence[Any]]) -> list[Any]:
     return [block for row in jacobians for block in row]
 
 
+def _rounding(graph: Graph, inputs: Sequence[Array]) -> tuple[list[Array], NearKinks]:
+    """The deviations of the outputs' rounding errors, and what is near a kink, in pieces of the batch."""
+    parts: list[tuple[list[Array], NearKinks]] = []
+
+    def work(piece: slice) -> None:
+        point = linearize(graph, [x[piece] for x in inputs], "keras")
+        sigma = deviations(graph, point.values)
+        parts.append(([sigma[index] for index in graph.outputs], near_kinks(point, sigma)))
+
+    numbers = sum(size(graph, index) for index in range(len(graph.nodes)))
+    each(work, len(inputs[0]), samples_within(MAX_BYTES, _BYTES_PER_NUMBER * numbers))
+    sigmas, kinks = zip(*parts, strict=True)
+    return [np.concatenate(of_output) for of_output in zip(*sigmas, strict=True)], joined(kinks)
+
+
 def compare(graph: Graph, inputs: Sequence[Array], ours: Answer, theirs: Answer) -> Agreement:
     """Compare two answers about a graph at inputs `(batch, *in)`."""
-    with np.errstate(all="ignore"):
-        point = linearize(graph, inputs, "keras")
-        sigma = deviations(graph, point.values)
-        kinks = near_kinks(point, sigma)
+    sigma, kinks = _rounding(graph, inputs)
     y, y_other = _alike(ours.values, theirs.values, "value")
     j, j_other = _alike(_joined(ours.jacobians), _joined(theirs.jacobians), "Jacobian")
 
     relative = tolerance(graph)
-    noise = [NEAR * flat(sigma[index]) for index in graph.outputs]
-    value_bound = np.concatenate([np.fmax(relative * _scale(a), b) for a, b in zip(y, noise, strict=True)], axis=1)
+    noise = [NEAR * flat(deviation) for deviation in sigma]
+    # What overflowed in the noise model says nothing of how far a value may be off.
+    told = [np.where(np.isfinite(deviation), deviation, 0) for deviation in noise]
+    value_bound = np.concatenate([np.fmax(relative * _scale(a), b) for a, b in zip(y, told, strict=True)], axis=1)
     jacobian_bound = np.concatenate([np.full(block.shape[1], relative * _scale(block)) for block in j])
     value_gap, jacobian_gap = (
         np.concatenate([_difference(a, b) for a, b in zip(*pair, strict=True)], axis=1)
@@ -106,7 +126,7 @@ def compare(graph: Graph, inputs: Sequence[Array], ours: Answer, theirs: Answer)
     worst = (jacobian_gap - jacobian_bound).max(axis=1, initial=-np.inf)
     value_ok = (value_gap <= value_bound).all(axis=1) | (kinks.jump & np.isfinite(value_gap).all(axis=1))
     jacobian_ok = (worst <= 0) | (kinks.near & np.isfinite(worst))
-    finite = np.isfinite(np.concatenate([*y, *j, value_bound], axis=1)).all(axis=1)
+    finite = np.isfinite(np.concatenate([*y, *j, *noise], axis=1)).all(axis=1)
     samples = np.arange(len(inputs[0]))
     value_entry = (value_gap - value_bound).argmax(axis=1)
     jacobian_entry = (jacobian_gap - jacobian_bound).argmax(axis=1)

@@ -16,6 +16,7 @@ import hashlib
 import io
 import json
 import math
+import operator
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -26,7 +27,7 @@ import numpy as np
 
 from refgrad.agreement import Answer, compare
 from refgrad.arrays import Array
-from refgrad.errors import FormatError, InputError, UnsupportedError, VerificationError
+from refgrad.errors import FormatError, InputError, LimitError, UnsupportedError, VerificationError
 from refgrad.graph import Graph, Node, Provenance
 from refgrad.inputs import as_inputs
 from refgrad.network import Network, answer
@@ -131,10 +132,14 @@ _DAMAGE = (
     ValueError,
     TypeError,
     LookupError,
-    RecursionError,
-    NotImplementedError,
+    AttributeError,
+    ArithmeticError,
+    RuntimeError,
 )
 """What zipfile, json and a header of the wrong shape raise."""
+
+LARGEST_SAMPLE = 2**26
+"""How many numbers a sample may have in all nodes together: an op may repeat what it is given as often as it says."""
 
 
 def recognises(path: Path) -> bool:
@@ -185,8 +190,8 @@ def _graph(header: dict[str, Any], members: dict[str, bytes]) -> Graph:
     nodes = tuple(Node(ops[node["op"]], tuple(node["inputs"]), str(node["name"])) for node in header["nodes"])
     return Graph(
         nodes,
-        tuple(header["inputs"]),
-        tuple(header["outputs"]),
+        tuple(map(operator.index, header["inputs"])),
+        tuple(map(operator.index, header["outputs"])),
         tuple(header["input_names"]),
         tuple(header["output_names"]),
         np.dtype(header["dtype"]),
@@ -204,10 +209,16 @@ def _recorded(net: Network, members: dict[str, bytes]) -> tuple[list[Array], Ans
 
 def _verify(net: Network, inputs: list[Array], said: Answer) -> None:
     """Recompute what was recorded, and refuse a difference beyond rounding."""
-    if not all(map(len, inputs)):
-        msg = "it holds no golden samples to verify itself with"
-        raise VerificationError(msg)
+    numbers = sum(math.prod(shape) for shape in net.graph.shapes)
+    if numbers > LARGEST_SAMPLE:
+        msg = f"one sample is {numbers:,} numbers in its nodes; {LARGEST_SAMPLE:,} are computed at most to verify it"
+        raise LimitError(msg)
+    given = dict(zip(net.input_names, inputs, strict=True))
     try:
+        inputs, _ = as_inputs(given, net.input_names, net.input_shapes, net.dtype)
+        if not len(inputs[0]):
+            msg = "it holds no golden samples to verify itself with"
+            raise VerificationError(msg)
         agreement = compare(net.graph, inputs, answer(net, inputs, engine="numpy"), said)
     except InputError as error:
         msg = f"its golden samples do not fit the network ({error})"

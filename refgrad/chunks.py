@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -71,7 +71,8 @@ def _silently(work: Work, piece: slice) -> int:
 def each(work: Work, samples: int, size: int, *, threads: int = 1, progress: bool = False, what: str = "") -> None:
     """Do `work` for every piece of at most `size` samples; one empty piece where there are no samples.
 
-    Pieces write to places of their own, so neither their order nor the number of threads changes a result.
+    Pieces write to places of their own, so neither their order nor the number of threads changes a result. If one
+    fails, the error is that of the first to do so in order, and nothing is written any more once it is raised.
     """
     pieces = _pieces(samples, size)
     if len(pieces) == 1 and not progress:
@@ -84,11 +85,12 @@ def each(work: Work, samples: int, size: int, *, threads: int = 1, progress: boo
             return
         futures = [_pool(threads).submit(_silently, work, piece) for piece in pieces]
         try:
-            for future in as_completed(futures):
+            for future in futures:
                 bar.update(future.result())
         finally:
             for future in futures:
                 future.cancel()
+            wait(futures)
 
 
 class _NoBar:

@@ -83,8 +83,10 @@ class Graph:
                 msg = f"the ends {names} are not all named differently"
                 raise InputError(msg)
         sources = tuple(index for index, node in enumerate(self.nodes) if not node.inputs)
-        if set(sources) != set(self.inputs) or not all(isinstance(self.nodes[index].op, Source) for index in sources):
-            msg = f"nodes {sources} take nothing; they must be the inputs {self.inputs}, and sources"
+        if sources != tuple(sorted(self.inputs)) or not all(
+            isinstance(self.nodes[index].op, Source) for index in sources
+        ):
+            msg = f"nodes {sources} take nothing; they must be the inputs {self.inputs}, each once, and sources"
             raise InputError(msg)
         for index, node in enumerate(self.nodes):
             if any(not 0 <= source < index for source in node.inputs):

@@ -24,6 +24,9 @@ def as_floats(given: npt.ArrayLike, dtype: np.dtype[Any], what: str) -> Array:
     except ValueError:
         msg = f"{what} is not an array of numbers: its rows differ in length"
         raise InputError(msg) from None
+    except Exception as error:  # what another library raises where its own arrays are none of NumPy's
+        msg = f"{what} is a {type(given).__name__} that NumPy cannot read ({error})"
+        raise InputError(msg) from error
     if array.dtype.kind not in "fiub":
         msg = f"{what} holds {array.dtype.name} values; real numbers are expected"
         raise InputError(msg)
@@ -103,7 +106,7 @@ def as_dtype(given: npt.DTypeLike) -> np.dtype[Any]:
 
 def as_distance(given: Any) -> float:
     """A number from 0 up."""
-    if isinstance(given, bool) or not isinstance(given, int | float | np.number) or not given >= 0:
+    if isinstance(given, bool) or not isinstance(given, int | float | np.integer | np.floating) or not given >= 0:
         msg = f"tol={given!r} is no distance: a number from 0 up is expected"
         raise InputError(msg)
     return float(given)

@@ -18,10 +18,10 @@ from refgrad.ends import Ends, choose
 from refgrad.engines import Engines
 from refgrad.errors import InputError
 from refgrad.graph import Graph
-from refgrad.inputs import as_distance, as_dtype, as_inputs, as_vectors
+from refgrad.inputs import as_distance, as_dtype, as_inputs, as_vectors, by_name
 from refgrad.options import Engine, Kink, Options, Request, check_product, check_samples, check_threads
 from refgrad.planning import Plan
-from refgrad.results import pair, rooms, unbatched
+from refgrad.results import pair, room, rooms, unbatched
 from refgrad.summary import summary
 
 Results = Any
@@ -118,20 +118,31 @@ class Network:
         return self._evaluate(inputs, single, chosen, (None, chosen.out))[1]
 
     def gradient(self, x: Any, **options: Unpack[Request]) -> Results:
-        """Gradient ∂y/∂x where the output is one number per sample, `(batch, *in)`; options as `jacobian`."""
-        job = self._engines.job(1, Options(**options))
+        """Gradient ∂y/∂x where the output is one number per sample, `(batch, *in)`; options as `jacobian`.
+
+        `out` takes the gradient.
+        """
+        inputs, single = self._inputs(x)
+        if not options and self.output_shapes == ((1,),) and self._engines.runs_briefly(len(inputs[0])):
+            found = self._engines.briefly(inputs[0])[1].reshape(inputs[0].shape)
+            return found[0] if single else found
+        chosen = Options(**options)
+        job = self._engines.job(len(inputs[0]), chosen)
         if job.outputs.named or job.block.rows != (1,):
             shapes = ", ".join(f"{name!r} {row}" for name, row in zip(job.outputs.names, job.rows, strict=True))
             msg = f"gradient() is for one output number per sample, here is {shapes}: choose one, or use jacobian()"
             raise InputError(msg)
-        axes, found = len(job.rows[0]), self.jacobian(x, **options)
-        single = self._inputs(x)[1]
-
-        def squeezed(block: Array) -> Array:
-            batch = block.shape[:0] if single else block.shape[:1]
-            return block.reshape(batch + block.shape[len(batch) + axes :])
-
-        return {name: squeezed(block) for name, block in found.items()} if isinstance(found, dict) else squeezed(found)
+        batch = () if single else (len(inputs[0]),)
+        gradients = [
+            room(out, batch + column, self.dtype, f"gradient by {name!r}")
+            for out, column, name in zip(
+                job.inputs.unpack(chosen.out, "out"), job.columns, job.inputs.names, strict=True
+            )
+        ]
+        row = tuple(range(len(batch), len(batch) + len(job.rows[0])))
+        blocks = [np.expand_dims(gradient, row) for gradient in gradients]
+        self._evaluate(inputs, single, chosen, (None, job.inputs.pack(blocks)))
+        return job.inputs.pack(gradients)
 
     def jvp(
         self, x: Any, tangent: Any, *, kink: Kink = "keras", engine: Engine = "auto", threads: int | None = None
@@ -142,9 +153,11 @@ class Network:
         For several inputs it is a dict or list as x is; what a dict leaves out, or None, does not move.
         """
         inputs, single = self._inputs(x)
-        likes = [x.shape[1:] if single else x.shape for x in inputs]
-        if len(inputs) == 1 and self.input_shapes[0] == (1,) and not isinstance(x, dict):
-            likes = [np.shape(x)]  # a number is a sample of one feature, a list of numbers a batch
+        likes = [
+            # One feature: a number is a sample, a list of numbers a batch.
+            np.shape(given) if features == (1,) else features if single else (len(inputs[0]), *features)
+            for given, features in zip(by_name(x, self.input_names, "x"), self.input_shapes, strict=True)
+        ]
         tangents, k = as_vectors(tangent, self.input_names, likes, self.dtype, "tangent")
         vectors = [None if t is None else t.reshape(len(t), *x.shape) for t, x in zip(tangents, inputs, strict=True)]
         check_product(kink, engine, threads)

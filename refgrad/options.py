@@ -28,7 +28,7 @@ class Request(TypedDict, total=False):
     kink: Kink
     engine: Engine
     threads: int | None
-    max_bytes: int
+    max_bytes: int | None
     out: npt.NDArray[Any] | dict[str, Any] | tuple[Any, Any] | None
     progress: bool
 
@@ -45,8 +45,8 @@ class Options:
     none, it does what "auto" does without it). "auto" takes what needs fewest multiply–adds.
 
     `kink`: a unit's slope exactly on a kink. `engine`: what computes. `threads`: how many at most; None for
-    `REFGRAD_NUM_THREADS` or all allowed. `max_bytes` bounds temporaries: the batch is worked in chunks. `out`: arrays
-    to write into. `progress`: show a bar on standard error once the work takes over a second.
+    `REFGRAD_NUM_THREADS` or all allowed. `max_bytes` bounds temporaries, None at 256 MiB: the batch is worked in
+    chunks. `out`: arrays to write into. `progress`: show a bar on standard error once the work takes over a second.
     """
 
     outputs: Any = None
@@ -57,7 +57,7 @@ class Options:
     kink: Kink = "keras"
     engine: Engine = "auto"
     threads: int | None = None
-    max_bytes: int = MAX_BYTES
+    max_bytes: int | None = None
     out: Any = None
     progress: bool = False
 
@@ -66,7 +66,8 @@ class Options:
         check("mode", self.mode, Mode)
         check("kink", self.kink, Kink)
         check("engine", self.engine, Engine)
-        check_count("max_bytes", self.max_bytes)
+        if self.max_bytes is not None:
+            check_count("max_bytes", self.max_bytes)
         check_threads(self.threads)
         if not isinstance(self.progress, bool | np.bool_):
             msg = f"progress={self.progress!r} is neither True nor False"

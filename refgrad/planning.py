@@ -10,7 +10,7 @@ from refgrad.chunks import samples_within, threads_allowed
 from refgrad.derivatives.order import Multiply, Order, Step
 from refgrad.derivatives.spans import size
 from refgrad.graph import Graph
-from refgrad.options import Options
+from refgrad.options import MAX_BYTES, Options
 
 WORTH_A_THREAD = 4_000_000
 """Multiply–adds that take a kernel about a millisecond: pieces of less than that stay on the caller's thread."""
@@ -53,13 +53,18 @@ def bytes_per_sample(graph: Graph, vectors: int, peak: int) -> int:
 def _peak(step: Step) -> int:
     """How many numbers of a vector, or of a whole matrix for `Multiply`, a step holds at once."""
     if isinstance(step, Multiply):
-        return max(_peak(step.left), _peak(step.right))
+        return max(_peak(step.left), _peak(step.right)) + step.numbers
     return max(step.span.peak * step.vectors, _peak(step.after) if step.after else 0)
+
+
+def _allowed(options: Options, threads: int) -> int:
+    """Bytes of temporaries that each of so many threads may have."""
+    return max(1, (options.max_bytes or MAX_BYTES) // threads)
 
 
 def pieces(graph: Graph, made: Order, options: Options, threads: int) -> tuple[int, int]:
     """How many samples, and how many unit vectors, to have under way at once on the NumPy path."""
-    allowed = max(1, options.max_bytes // threads)
+    allowed = _allowed(options, threads)
     widest = max((step.span.peak for step in made.steps if not isinstance(step, Multiply)), default=1)
     vectors = max((step.vectors for step in made.steps if not isinstance(step, Multiply)), default=1)
     if made.mode != "split":
@@ -80,6 +85,9 @@ def plan(samples: int, options: Options, graph: Graph, made: Order, kernels: Ord
         threads = max(1, min(threads_allowed(options.threads), samples * kernels.cost // WORTH_A_THREAD))
         least = math.ceil(WORTH_A_THREAD / max(1, kernels.cost))
         at_once = max(1, samples) if threads == 1 else max(least, math.ceil(samples / (4 * threads)))
+        # The kernels write whole Jacobians: a place for them, and what is picked from there, rows before columns.
+        whole = size(graph, graph.outputs[0]) * size(graph, graph.inputs[0])
+        at_once = min(at_once, samples_within(_allowed(options, threads), 3 * graph.dtype.itemsize * whole))
         vectors = sum(step.vectors for step in kernels.steps if not isinstance(step, Multiply))
         why = f"{kernels.mode} is what the kernels do with least" if options.mode == "auto" else counted
         return Plan(samples, "numba", kernels.mode, kernels.cost, at_once, vectors, threads, why)

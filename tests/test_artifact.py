@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 import refgrad
+from refgrad.graph import Graph, Node, Provenance
+from refgrad.ops import Dot, Repeat, Source
 from refgrad.outfile import replacing
 from tests.cases import CASES
 
@@ -148,6 +150,14 @@ def altered_header(path, **changes):
         ({"outputs": ["a"]}, refgrad.RefgradError),
         ({"inputs": []}, refgrad.RefgradError),
         ({"keras": "three"}, refgrad.RefgradError),
+        ({"outputs": [2.0]}, refgrad.FormatError),
+        ({"ops": [{"op": "source", "config": [], "arrays": []}]}, refgrad.FormatError),
+        ({"ops": [{"op": "affine", "config": [], "arrays": []}]}, refgrad.FormatError),
+        ({"ops": [{"op": "layer_normalization", "config": {"epsilon": 10**400}, "arrays": []}]}, refgrad.RefgradError),
+        (
+            {"ops": [{"op": "elementwise", "config": {"activation": "celu", "parameters": [10**400]}, "arrays": []}]},
+            refgrad.FormatError,
+        ),
     ],
     ids=str,
 )
@@ -174,6 +184,8 @@ def test_headers_that_are_refused(path, changes, error):
         {"op1/kernel.npy": npy(np.asfortranarray(np.ones((8, 8), "f4")))},
         {"golden/x/0.npy": None},
         {"golden/x/0.npy": npy(np.ones((3, 5), "f4"))},
+        {"golden/x/0.npy": npy(np.ones((), "f4"))},
+        {"golden/x/0.npy": npy(np.ones(4, "f4"))},
         {"golden/y/0.npy": npy(np.ones((3, 5), "f4"))},
         {"golden/x/0.npy": npy(np.ones((0, 1), "f4")), "golden/y/0.npy": npy(np.ones((0, 1), "f4"))},
         {"refgrad.json": b"{}"},
@@ -201,6 +213,36 @@ def test_compressed_members_are_refused(path):
     rewrite(path, {}, zipfile.ZIP_DEFLATED)
     with pytest.raises(refgrad.FormatError, match="compressed"):
         refgrad.load(path)
+
+
+def test_features_are_whole_numbers(path):
+    header = json.loads(members(path)["refgrad.json"])
+    header["ops"][0]["config"]["features"] = [1.0]
+    rewrite(path, {"refgrad.json": json.dumps(header).encode()})
+    with pytest.raises(refgrad.FormatError, match="float"):
+        refgrad.load(path)
+
+
+def test_encrypted_members_are_refused(path):
+    content = bytearray(path.read_bytes())
+    content[content.index(b"PK\x01\x02") + 8] |= 1
+    path.write_bytes(content)
+    with pytest.raises(refgrad.FormatError, match="encrypted"):
+        refgrad.load(path)
+
+
+def test_a_small_file_of_a_huge_network_is_refused_before_it_is_computed(tmp_path):
+    def net(count):
+        nodes = (Node(Source((1,)), (), "x"), Node(Repeat(count), (0,), "many"), Node(Dot((-2, -2)), (1, 1), "y"))
+        return refgrad.Network(Graph(nodes, (0,), (2,), ("x",), ("y",), np.dtype("f8"), Provenance()))
+
+    path = tmp_path / "net.npz"
+    refgrad.save(net(5), path)
+    assert refgrad.load(path).digest == net(5).digest
+    rewrite(path, {"refgrad.json": members(path)["refgrad.json"].replace(b'"count": 5', b'"count": 99999999')})
+    with pytest.raises(refgrad.LimitError, match=r"net\.npz: one sample is 100,000,001 numbers"):
+        refgrad.load(path)
+    assert refgrad.load(path, verify=False).digest == net(99999999).digest
 
 
 def test_every_truncation_is_refused(path):

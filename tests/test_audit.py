@@ -204,6 +204,29 @@ def test_near_a_jump_either_value_will_do_and_near_a_kink_not():
         assert refgrad.audit(net, x, spoil).counts["discrepant"] == 1
 
 
+def test_near_a_kink_it_is_the_value_that_is_named():
+    x = np.concatenate([np.linspace(1, 3, 19), [0.0]])[:, None]
+    report = refgrad.audit(KINK, x, lambda x: (KINK(x) + (x == 0), KINK.jacobian(x, kink="right")))
+    assert report.samples[-1]["verdict"] == "discrepant"
+    assert report.samples[-1]["where"] == "y[0]"
+
+
+def test_an_infinite_input_excuses_nothing():
+    """Its noise is infinite, and so would be the bound: still a wrong number is one."""
+    net = refgrad.Network.sequential([(np.ones((1, 1)), None, "linear"), (np.ones((1, 1)), None, "linear")])
+    x = np.append(np.linspace(1, 3, 19), np.inf)[:, None]
+    assert refgrad.audit(net, x, honest(net)).passed
+    wrong = refgrad.audit(net, x, lambda x: (np.where(x == np.inf, 7.0, net(x)), net.jacobian(x)))
+    assert wrong.counts["discrepant"] == 1
+
+
+def test_a_large_audit_is_worked_in_pieces(monkeypatch):
+    whole = refgrad.audit(NET, X, honest(NET))
+    monkeypatch.setattr("refgrad.agreement.MAX_BYTES", 1000)
+    pieces = refgrad.audit(NET, X, honest(NET))
+    np.testing.assert_array_equal(pieces.samples, whole.samples)
+
+
 def test_a_dead_network_is_compared_absolutely():
     dead = refgrad.Network.sequential(
         [(np.ones((1, 2)), np.array([-50.0, -50]), "relu"), (np.ones((2, 1)), None, "relu")]
@@ -216,6 +239,7 @@ def test_a_dead_network_is_compared_absolutely():
 @pytest.mark.parametrize(
     ("against", "message"),
     [
+        (["tensorflow"], "none of 'tensorflow', nor a function"),
         ("fortran", "against='fortran' is none of 'tensorflow', nor a function"),
         (lambda x: (np.zeros((len(x), 3)), np.zeros((len(x), 2, 3))), "the value to compare with has shape"),
         (lambda x: (np.zeros((len(x), 2)), np.zeros((len(x), 3, 3))), "the Jacobian to compare with has shape"),

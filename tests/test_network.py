@@ -58,6 +58,8 @@ def test_tangents_are_shaped_like_x_for_one_feature_too():
     assert [part.shape for part in SCALAR.jvp([0.5, 1, 2], np.ones((4, 3)))] == [(3, 1), (4, 3, 1)]
     assert [part.shape for part in SCALAR.vjp(0.5, [1.0])] == [(1,), (1,)]
     np.testing.assert_array_equal(SCALAR.jvp([0.5, -1], [2, 3])[1], 2 * np.array([[2.0], [-1.5]]))
+    for x, tangent, shape in ((0.5, 1.0, (1,)), ([0.5, 1], [1, 1], (2, 1)), ([0.5, 1], np.ones((3, 2)), (3, 2, 1))):
+        assert SCALAR.jvp({"input": x}, {"input": tangent})[1].shape == shape
 
 
 def test_jvp_and_vjp_have_no_kernels_yet():
@@ -187,6 +189,7 @@ def test_layers_without_units_are_refused():
         ((0,), (-1,), ("x",)),
         ((1,), (1,), ("x",)),
         ((0,), (1,), ()),
+        ((0, 0), (1,), ("x", "again")),
     ],
 )
 def test_a_graph_with_loose_ends_is_refused(inputs, outputs, names):
@@ -334,6 +337,11 @@ def test_many_threads_get_the_same_results():
         assert len(found) == 8
         for one in found:
             np.testing.assert_array_equal(one, expected)
+
+
+def test_weights_beyond_the_other_dtype_are_infinite_without_warnings():
+    net = refgrad.Network.sequential([(np.array([[1e300]]), None, "linear")]).astype("float32")
+    assert net(1.0) == np.inf
 
 
 def test_overflow_and_nan_pass_without_warnings():

@@ -8,6 +8,9 @@ import os
 import pickle
 import subprocess
 import sys
+import threading
+import time
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from pathlib import Path
@@ -172,6 +175,21 @@ def test_gradient_is_of_the_one_number_asked_for():
     np.testing.assert_array_equal(one, np.zeros((2, 2)))
 
 
+@pytest.mark.parametrize("axes", [[], [1], [[1]]], ids=str)
+def test_the_gradient_is_written_into_out(axes):
+    index = np.array(axes, int) if axes else 1
+    for x, batch in ((X, (6,)), ({name: part[0] for name, part in X.items()}, ())):
+        out = {name: np.full((2, *batch, *SHAPES[name]), np.nan)[0] for name in "ab"}
+        given = NET.gradient(x, outputs="p", output_index=index, out=out)
+        for name in "ab":
+            assert given[name] is out[name]
+            np.testing.assert_allclose(out[name], J["p"][name][:, 1] if batch else J["p"][name][0, 1], atol=1e-15)
+    with pytest.raises(
+        refgrad.InputError, match=r"out for gradient by 'b' is float64 \(6, 1, 2, 2\); float64 \(6, 2, 2\)"
+    ):
+        NET.gradient(X, outputs="q", output_index=0, inputs="b", out=np.zeros((6, 1, 2, 2)))
+
+
 @pytest.mark.parametrize("engine", ["numpy", "numba"])
 @pytest.mark.parametrize("strided", [False, True])
 def test_out_is_written_and_given_back(engine, strided, tmp_path):
@@ -318,6 +336,28 @@ def test_an_error_in_a_thread_reaches_the_caller():
         net.jacobian(x, kink="raise", threads=3, max_bytes=20_000)
 
 
+def test_after_an_error_in_a_thread_nothing_is_written_any_more():
+    """And the error is that of the first piece that fails, whichever fails first."""
+    begun, written = threading.Event(), []
+
+    def work(piece):
+        if piece.start == 0:
+            assert begun.wait(10)
+            time.sleep(0.05)
+            raise IndexError(piece.start)
+        begun.set()
+        if piece.start == 1:
+            raise IndexError(piece.start)
+        time.sleep(0.2)
+        written.append(piece)
+
+    with pytest.raises(IndexError, match="0"):
+        chunks.each(work, 9, 1, threads=2)
+    before = list(written)
+    time.sleep(0.5)
+    assert written == before
+
+
 def test_progress_shows_a_bar_on_standard_error(capsys, monkeypatch):
     monkeypatch.setattr(chunks, "DELAY", 0)
     plain = ONE.jacobian(ONE_X, engine="numpy")
@@ -341,6 +381,7 @@ def test_a_plan_says_what_runs_and_why():
     wide = refgrad.Network.sequential([(np.ones((50, 500)), None, "relu"), (np.ones((500, 50)), None, "linear")])
     assert wide.plan(10, engine="numpy", max_bytes=100_000).vectors < 50
     assert wide.plan(0).samples == 0
+    assert wide.plan(10**6, max_bytes=None) == wide.plan(10**6) == wide.plan(10**6, max_bytes=2**28)
     for samples in (-1, 2.5, "ten", True):
         with pytest.raises(refgrad.InputError, match="is no number of samples"):
             wide.plan(samples)
@@ -436,6 +477,32 @@ def test_many_threads_share_a_network(engine):
         found = list(pool.map(lambda _: net.jacobian(ONE_X, engine=engine, threads=2, max_bytes=5000), range(40)))
     for jacobian in found:
         np.testing.assert_array_equal(jacobian, found[0])
+
+
+TIGHT = [(np.ones((60, 40)), None, "relu"), (np.ones((40, 60)), None, "linear")]
+BOTTLE = [(np.ones(shape), None, "tanh") for shape in ((200, 50), (50, 8), (8, 50), (50, 200))]
+
+
+@pytest.mark.parametrize(
+    ("layers", "options"),
+    [
+        (BOTTLE, {"engine": "numpy", "mode": "split"}),
+        (TIGHT, {"engine": "numba", "output_index": [0, 1], "threads": 1}),
+        (TIGHT, {"engine": "numba", "input_index": [[0], [1]], "threads": 2}),
+    ],
+    ids=["split", "rows", "columns"],
+)
+def test_temporaries_stay_within_max_bytes(layers, options):
+    net = refgrad.Network.sequential(layers)
+    x = np.ones((1000, len(layers[0][0])))
+    net.jacobian(x[:2], **options)
+    tracemalloc.start()
+    try:
+        kept = net.jacobian(x, **options, max_bytes=2**20)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak - kept.nbytes - net(x).nbytes < 1.1 * 2**20
 
 
 MEMORY = """

@@ -45,7 +45,7 @@ def _ask(
 ) -> Reference:
     if callable(against):
         return _from_function(against, net, inputs)
-    if against not in FRAMEWORKS:
+    if not isinstance(against, str) or against not in FRAMEWORKS:
         msg = f"against={against!r} is none of {', '.join(map(repr, FRAMEWORKS))}, nor a function x -> (y, J)"
         raise InputError(msg)
     origin = net.graph.provenance
@@ -77,7 +77,9 @@ def _where(net: Network, agreement: Agreement, sample: int) -> str:
     if agreement.kinks.near[sample] and agreement.agrees[sample]:
         node = net.graph.nodes[agreement.kinks.node[sample]]
         return f"{node.name}[{agreement.kinks.unit[sample]}]"
-    if value_out and agreement.jacobian_error[sample] <= agreement.jacobian_bound[sample]:
+    # Near a kink the Jacobian may differ: there it is the value that is out, unless the Jacobian is not even finite.
+    excused = agreement.kinks.near[sample] and np.isfinite(agreement.jacobian_error[sample])
+    if value_out and (excused or agreement.jacobian_error[sample] <= agreement.jacobian_bound[sample]):
         place, index = _entry(agreement.value_entry[sample], outs)
         return f"{ys[place]}[{index}]"
     place, both = _entry(agreement.jacobian_entry[sample], [out + features for out in outs for features in ins])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,11 @@ class NearKinks:
     jump: Mask
     node: npt.NDArray[np.intp]
     unit: npt.NDArray[np.intp]
+
+
+def joined(parts: Sequence[NearKinks]) -> NearKinks:
+    """Those of a whole batch from those of its pieces, in order."""
+    return NearKinks(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(NearKinks)))
 
 
 def _moves(point: Linearization) -> list[Array]:

@@ -41,11 +41,12 @@ class Pull:
 
 @dataclass(frozen=True)
 class Multiply:
-    """∂target/∂source = (∂target/∂cut) (∂cut/∂source), sample by sample."""
+    """∂target/∂source = (∂target/∂cut) (∂cut/∂source), sample by sample; it holds so many `numbers`."""
 
     left: Step
     right: Step
     cost: int
+    numbers: int
 
 
 Step = Push | Pull | Multiply
@@ -142,7 +143,7 @@ class _Chain:
         return [
             Push(after, n_i, right.cost + n_i * on, right),
             Pull(before, n_j, left.cost + n_j * back, left),
-            Multiply(left, right, left.cost + right.cost + n_j * n_k * n_i),
+            Multiply(left, right, left.cost + right.cost + n_j * n_k * n_i, n_j * n_i),
         ]
 
 

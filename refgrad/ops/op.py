@@ -6,7 +6,7 @@ batch axis may be 1 where they do not depend on the sample. A tangent of `None` 
 
 from __future__ import annotations
 
-import math
+import sys
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields, replace
 from typing import Any, ClassVar, Literal, Self
@@ -24,7 +24,7 @@ another row of the activation table."""
 
 def check_epsilon(epsilon: Any) -> None:
     """Refuse what cannot keep a denominator from zero."""
-    if not isinstance(epsilon, int | float) or isinstance(epsilon, bool) or not 0 <= epsilon < math.inf:
+    if not isinstance(epsilon, int | float) or isinstance(epsilon, bool) or not 0 <= epsilon <= sys.float_info.max:
         msg = f"epsilon is {epsilon!r}; a finite number, zero or more, is needed"
         raise UnsupportedError(msg)
 
@@ -87,7 +87,8 @@ class Op(ABC):
 
     def astype(self, dtype: np.dtype[Any]) -> Self:
         """The same op with its arrays in another dtype."""
-        return replace(self, **{name: array.astype(dtype) for name, array in self.arrays().items()})
+        with np.errstate(over="ignore", under="ignore"):
+            return replace(self, **{name: array.astype(dtype) for name, array in self.arrays().items()})
 
     def freeze(self, *names: str) -> None:
         """Make the arrays so named immutable, while the op is being made; one whose default is None may be None."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -24,7 +25,7 @@ class Source(Op):
     @classmethod
     def restore(cls, config: dict[str, Any], arrays: dict[str, Array]) -> Source:
         """From its shape as a list."""
-        return cls(tuple(config["features"]), **arrays)
+        return cls(tuple(map(operator.index, config["features"])), **arrays)
 
     def shape(self, *shapes: Shape) -> Shape:
         """The declared shape."""
