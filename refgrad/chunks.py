@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
 import numpy as np
@@ -83,8 +83,10 @@ def each(work: Work, samples: int, size: int, *, threads: int = 1, progress: boo
             for piece in pieces:
                 bar.update(_silently(work, piece))
             return
-        futures = [_pool(threads).submit(_silently, work, piece) for piece in pieces]
+        futures: list[Future[int]] = []
         try:
+            for piece in pieces:  # inside, for Ctrl-C may come before the last is handed in
+                futures.append(_pool(threads).submit(_silently, work, piece))
             for future in futures:
                 bar.update(future.result())
         finally:

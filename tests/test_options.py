@@ -20,7 +20,7 @@ import pytest
 
 import refgrad
 from refgrad import chunks
-from refgrad.graph import Graph, Node, Provenance
+from refgrad.graph import Graph, Node, Provenance, chain
 from refgrad.ops import Affine, BatchNormalization, Concatenate, Elementwise, Reshape, Softmax, Source
 from tests.cases import CASES
 
@@ -210,6 +210,15 @@ def test_out_is_written_and_given_back(engine, strided, tmp_path):
     np.testing.assert_allclose(single, whole[1][0], rtol=1e-5)
 
 
+@pytest.mark.parametrize("engine", ["numpy", "numba"])
+def test_out_may_not_overlap_x(engine):
+    net = refgrad.Network.sequential([(np.eye(4), None, "tanh")])
+    memory = np.ones((5, 4, 4))
+    x = memory.reshape(-1)[:20].reshape(5, 4)
+    with pytest.raises(refgrad.InputError, match="out for J overlaps the memory of x"):
+        net.jacobian(x, engine=engine, out=memory)
+
+
 def test_out_of_several_ends_is_dicts_of_arrays():
     out = {o: {i: np.zeros((6, *SHAPES[o], *SHAPES[i])) for i in "ab"} for o in "pq"}
     given = NET.jacobian(X, out=out)
@@ -358,6 +367,28 @@ def test_after_an_error_in_a_thread_nothing_is_written_any_more():
     assert written == before
 
 
+def test_interrupted_while_it_is_handed_in_nothing_is_written_any_more(monkeypatch):
+    written = []
+
+    class Interrupted(ThreadPoolExecutor):
+        def submit(self, work, *arguments):
+            if arguments[1].start == 5:
+                raise KeyboardInterrupt
+            return super().submit(work, *arguments)
+
+    def work(piece):
+        time.sleep(0.05)
+        written.append(piece)
+
+    with Interrupted(2) as pool:
+        monkeypatch.setattr(chunks, "_pool", lambda _: pool)
+        with pytest.raises(KeyboardInterrupt):
+            chunks.each(work, 9, 1, threads=2)
+        before = list(written)
+        time.sleep(0.3)
+    assert written == before
+
+
 def test_progress_shows_a_bar_on_standard_error(capsys, monkeypatch):
     monkeypatch.setattr(chunks, "DELAY", 0)
     plain = ONE.jacobian(ONE_X, engine="numpy")
@@ -385,6 +416,13 @@ def test_a_plan_says_what_runs_and_why():
     for samples in (-1, 2.5, "ten", True):
         with pytest.raises(refgrad.InputError, match="is no number of samples"):
             wide.plan(samples)
+
+
+def test_a_unit_that_is_nan_does_not_hide_the_others():
+    steps = [("re_lu", Elementwise("relu", (np.inf, 0.0, 0.0)))]
+    net = refgrad.Network(chain((3,), steps, np.dtype("float64"), Provenance()))
+    nearest = net.kinks([[np.nan, 2.0, 0.5]]).nearest[0]
+    assert (nearest["layer"], nearest["unit"], nearest["distance"]) == ("re_lu", 2, 0.5)
 
 
 def test_kinks_say_which_units_are_how_near():

@@ -55,7 +55,7 @@ def find_kinks(point: Linearization, tol: float, first: int) -> Kinks:
         found["sample"], found["layer"], found["unit"] = first + sample, layer, unit
         found["distance"] = distance[sample, unit]
         rows.append(found)
-        least = distance.argmin(axis=1)
+        least = np.where(np.isnan(distance), np.inf, distance).argmin(axis=1)
         margin = distance[np.arange(samples), least]
         closer = margin < nearest["distance"]
         nearest["layer"][closer], nearest["unit"][closer] = layer, least[closer]
