@@ -55,7 +55,7 @@ def choose(option: str, given: Any, names: tuple[str, ...]) -> Ends:
             msg = f"{option}={given!r}: there is no {end!r}; there are {', '.join(map(repr, names))}, or their places"
             raise InputError(msg)
     if not places or len(set(places)) != len(places):
-        msg = f"{option}={given!r}: each of {', '.join(map(repr, names))} can be asked for once"
+        msg = f"{option}={given!r}: each of {', '.join(map(repr, names))} can be asked for, once, and one at least"
         raise InputError(msg)
     return Ends(tuple(places), tuple(names[place] for place in places), named=several)
 

@@ -176,5 +176,6 @@ def kinks(graph: Graph, inputs: Sequence[Array], tol: float) -> Kinks:
     def work(piece: slice) -> None:
         found.append(find_kinks(products.linearize(graph, [x[piece] for x in inputs], "keras"), tol, piece.start))
 
-    each(work, samples, samples_within(MAX_BYTES, bytes_per_sample(graph, 1, 0)))
+    # Distances, and what moves, are as many numbers again.
+    each(work, samples, samples_within(MAX_BYTES, 2 * bytes_per_sample(graph, 0, 0)))
     return joined(found)

@@ -238,7 +238,7 @@ BAD = [
     ("jacobian MIXED --input x.npy --wrt [3]", 2, "--wrt [3]: index=3 does not index features of shape (3,)"),
     ("jacobian MIXED --input x.npy --wrt [len]", 2, "[len] is no index of features"),
     ("jacobian MIXED --input x.npy --wrt 0 --wrt [1]", 2, "features can be chosen where it is given once"),
-    ("jacobian MIXED --input x.npy --wrt 0 --wrt 0", 2, "can be asked for once"),
+    ("jacobian MIXED --input x.npy --wrt 0 --wrt 0", 2, "can be asked for, once"),
     ("jacobian CRITIC --input s.npy", 2, "this network takes 'state', 'action'"),
     ("jacobian CRITIC --input state=s.npy", 2, "each input is needed once: --input state=FILE --input action=FILE"),
     ("jacobian CRITIC --input state=s.npy --input state=s.npy", 2, "each input is needed once"),

@@ -97,7 +97,8 @@ class Report:
             ),
         ]
         if self.vacuous:
-            lines.append(f"  only {self.judged:.0%} of the samples are finite and away from kinks: too few to tell")
+            few = f"only {self.judged:.0%} of the samples are finite and away from kinks" if total else "no samples"
+            lines.append(f"  {few}: too few to tell")
         if self.worst is not None:
             row = self.samples[self.worst]
             relative = row["error"] / self.scale if self.scale else row["error"]
