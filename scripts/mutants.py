@@ -1,6 +1,7 @@
 """The mutants of a module: copies of its syntax tree that differ in one operator, constant, call or statement.
 
-Docstrings, annotations, messages, `source=` texts and names of rows and ops are left alone: nothing depends on them.
+Docstrings, annotations, messages, `source=` texts and names of rows, parameters and ops are left alone: nothing
+depends on them; and so are assertions, of which `strict=` is one.
 """
 
 from __future__ import annotations
@@ -40,10 +41,12 @@ SWAPPED: dict[type[ast.AST], tuple[type[ast.AST], ...]] = {
 """For each operator the others that are put in its place: its opposite, and for a comparison its neighbour as well."""
 
 _PAIRS = ("min max", "minimum maximum", "exp expm1", "log log1p", "any all", "ones_like zeros_like", "argmin argmax")
-RENAMED = {
-    **{one: other for pair in _PAIRS for one, other in (pair.split(), pair.split()[::-1])},
-    **{"sum": "mean", "sqrt": "square", "square": "abs", "abs": "square", "prod": "fsum", "reversed": "list"},
-    **{"sorted": "list", "cumsum": "cumprod", "tanh": "sin", "hypot": "maximum", "update": "difference_update"},
+_BOTH_WAYS = {one: other for pair in _PAIRS for one, other in (pair.split(), pair.split()[::-1])}
+FUNCTIONS = {**_BOTH_WAYS, "sum": "max", "reversed": "list", "sorted": "list"}
+METHODS = {
+    **_BOTH_WAYS,
+    **{"sum": "mean", "sqrt": "square", "square": "abs", "abs": "square", "prod": "fsum", "cumsum": "cumprod"},
+    **{"tanh": "sin", "hypot": "maximum", "update": "difference_update"},
 }
 """For each function or method another that takes the same arguments."""
 
@@ -120,16 +123,16 @@ def _copy(node: Any, **changed: Any) -> Any:
 
 def _calls(node: ast.Call) -> Iterator[ast.expr]:
     match node.func:
-        case ast.Name(id=name) if name in RENAMED:
-            yield _copy(node, func=_copy(node.func, id=RENAMED[name]))
-        case ast.Attribute(attr=name) if name in RENAMED:
-            yield _copy(node, func=_copy(node.func, attr=RENAMED[name]))
+        case ast.Name(id=name) if name in FUNCTIONS:
+            yield _copy(node, func=_copy(node.func, id=FUNCTIONS[name]))
+        case ast.Attribute(attr=name) if name in METHODS:
+            yield _copy(node, func=_copy(node.func, attr=METHODS[name]))
     called = getattr(node.func, "attr", getattr(node.func, "id", ""))
     starred = any(isinstance(argument, ast.Starred) for argument in node.args)
     if len(node.args) == 2 and not starred and called not in _EITHER_WAY_ROUND:
         yield _copy(node, args=node.args[::-1])
     for dropped in node.keywords:
-        if dropped.arg not in (None, "source"):
+        if dropped.arg not in (None, "source", "strict"):
             yield _copy(node, keywords=[keyword for keyword in node.keywords if keyword is not dropped])
 
 
@@ -181,7 +184,9 @@ def _is_left_alone(node: ast.AST) -> bool:
             return True
         case ast.Assign(value=ast.Subscript() | ast.BinOp(op=ast.BitOr())):
             return True  # the name of a type
-        case ast.Expr(value=ast.Constant()) | ast.keyword(arg="source"):
+        case ast.Tuple(elts=[ast.Constant(value=str()), ast.Constant() | ast.Attribute()]):
+            return True  # a parameter and its default
+        case ast.Expr(value=ast.Constant()) | ast.keyword(arg="source" | "strict"):
             return True
     return False
 
@@ -201,6 +206,10 @@ def _inside(node: ast.AST, scope: _Scope) -> _Scope:
     return scope
 
 
+def _is_row(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and ast.unparse(node.func) == "Activation"
+
+
 def _sites(owner: ast.AST, scope: _Scope) -> Iterator[_Site]:
     for field, value in ast.iter_fields(owner):
         if field in _UNREAD:
@@ -209,14 +218,11 @@ def _sites(owner: ast.AST, scope: _Scope) -> Iterator[_Site]:
         for index, child in enumerate(value if isinstance(value, list) else [value]):
             if not isinstance(child, ast.AST) or _is_left_alone(child):
                 continue
-            if (
-                isinstance(owner, ast.Call)
-                and field == "args"
-                and index == 0
-                and ast.unparse(owner.func) == "Activation"
-            ):
+            if field == "args" and index == 0 and _is_row(owner):
                 continue  # its name
             here, found = within, _expressions(child)
+            if _is_row(child):
+                here = replace(within, statement=child)
             if isinstance(child, ast.stmt):
                 here = replace(within, statement=child)
                 found = _statements(child, here)

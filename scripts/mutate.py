@@ -43,10 +43,19 @@ def every_mutant() -> list[Mutant]:
     return [m for f in files for m in mutants(str(f.relative_to(ROOT)), f.read_text(encoding="utf-8"))]
 
 
+def keys(path: Path) -> set[Key]:
+    """Those of the mutants that a file lists."""
+    rows = json.loads(path.read_text(encoding="utf-8")) if path.exists() else []
+    return {(row["file"], row["function"], row["before"], row["after"]) for row in rows}
+
+
 def chosen(everything: Sequence[Mutant], arguments: argparse.Namespace) -> list[Mutant]:
     """What the arguments ask for, in an order that depends on the seed only."""
     path, _, line = (arguments.only or "").partition(":")
     wanted = [m for m in everything if m.path.startswith(path) and line in ("", str(m.line))]
+    if arguments.again:
+        survivors = keys(arguments.report)
+        return [m for m in wanted if m.key in survivors]
     random.Random(arguments.seed).shuffle(wanted)
     return wanted if arguments.all or arguments.only else wanted[: arguments.sample]
 
@@ -57,6 +66,7 @@ def main() -> int:
     parser.add_argument("--sample", type=int, default=100, metavar="N", help="try N mutants, chosen at random (100)")
     parser.add_argument("--all", action="store_true", help="try all of them")
     parser.add_argument("--only", metavar="PATH[:LINE]", help="try all of a file, a folder, or a line")
+    parser.add_argument("--again", action="store_true", help="try those that survived the last time")
     parser.add_argument("--seed", type=int, default=0, help="of the random choice (0)")
     parser.add_argument("--jobs", type=int, default=1, metavar="N", help="children at a time (1)")
     parser.add_argument("--list", action="store_true", help="say what would be tried, and stop")
@@ -64,8 +74,7 @@ def main() -> int:
     arguments = parser.parse_args()
     os.chdir(ROOT)
     everything = every_mutant()
-    records = json.loads(KNOWN.read_text(encoding="utf-8")) if KNOWN.exists() else []
-    known = {(row["file"], row["function"], row["before"], row["after"]) for row in records}
+    known = keys(KNOWN)
     wanted = chosen(everything, arguments)
     if arguments.list:
         for m in wanted:
@@ -109,7 +118,7 @@ def run(tried: Sequence[Mutant], jobs: int, report: Path) -> list[Mutant]:
     progress = Progress(len(tried), report)
     files = [f"tests/test_{name}.py" for name in TESTS if (ROOT / f"tests/test_{name}.py").exists()]
     baseline = Baseline(tried, jobs, progress)
-    pytest.main(["-q", "-s", "-p", "no:cacheprovider", "-m", "not tensorflow", *files], plugins=[baseline])
+    pytest.main(["-q", "-s", "-p", "no:cacheprovider", "-m", "not tensorflow and not long", *files], plugins=[baseline])
     return with_tensorflow(progress.survivors, jobs, report)
 
 

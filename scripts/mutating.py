@@ -33,6 +33,7 @@ TRUTHS = {
 Called = tuple[str, int, str]
 """A function's file, first line and name."""
 
+_QUICK = 0.1
 _known_truths: dict[bytes, Any] = {}
 
 
@@ -174,11 +175,11 @@ class Baseline(_Tests):
         sys.settrace(None)
         for item in session.items:
             self._measure(item)
-        say(f"{len(self.items)} tests call what is mutated and take {sum(self.seconds.values()):.0f} s")
+        say(f"{len(self.items)} tests take {sum(self.seconds.values()):.0f} s")
         say(f"{self.failing} are left out: they fail without Numba")
         gc.freeze()
         limit = 30 + 4 * sum(self.seconds.values())
-        if control := next(in_children([None], lambda _: self._fresh(None, ()), limit, 1))[1]:
+        if control := next(in_children([None], self._kill, limit, 1))[1]:
             sys.exit(f"with no mutant at all a test fails: {control}")
         for mutant, killer in in_children(self.mutants, self._kill, limit, self.jobs):
             if killer in self.items:
@@ -196,33 +197,34 @@ class Baseline(_Tests):
         sys.settrace(None)
         if not passed:
             self.failing += 1
-        elif calls:
+        elif calls or time.process_time() - started < _QUICK:
             self.items[item.nodeid], self.calls[item.nodeid] = item, calls
             self.seconds[item.nodeid] = time.process_time() - started
 
     def _names(self, mutant: Mutant) -> list[str]:
-        """The tests that call the mutated function, or all where none does: the last killers first, then the quick."""
-        inside = [name for name in self.items if mutant.code and (mutant.path, *mutant.code) in self.calls[name]]
-        last = {name: place for place, name in enumerate(self.killers)}
-        near = {name for name in self.items if any(path == mutant.path for path, *_ in self.calls[name])}
-        return sorted(
-            inside or self.items, key=lambda name: (name not in near, -last.get(name, -1), self.seconds[name])
-        )
+        """The tests that call the mutated function: the last killers first, then the quick ones.
 
-    def _kill(self, mutant: Mutant) -> str:
-        names = self._names(mutant)
-        if mutant.code is not None and patch(mutant):
+        Where importing or collecting runs what is mutated, those that call anything in its file, and those that call
+        nothing at all but may look at it.
+        """
+        if self._is_imported(mutant):
+            files = {name: {path for path, *_ in calls} for name, calls in self.calls.items()}
+            found = [name for name in self.items if not files[name] or mutant.path in files[name]]
+        else:
+            found = [name for name in self.items if (mutant.path, *mutant.code) in self.calls[name]]
+        last = {name: place for place, name in enumerate(self.killers)}
+        return sorted(found, key=lambda name: (-last.get(name, -1), self.seconds[name]))
+
+    def _is_imported(self, mutant: Mutant) -> bool:
+        return mutant.code is None or (mutant.path, *mutant.code) in self.collecting
+
+    def _kill(self, mutant: Mutant | None) -> str:
+        names = [*self.items] if mutant is None else self._names(mutant)
+        if mutant is not None and mutant.code is not None and patch(mutant):
             for name in names:
                 if not passes(self.items[name]):
                     return name
-        return self._fresh(mutant, names)
-
-    def _fresh(self, mutant: Mutant | None, names: Sequence[str]) -> str:
-        """Where what is imported or collected may differ, all tests."""
-        if mutant is None or mutant.code is None or (mutant.path, *mutant.code) in self.collecting:
-            chosen = set(names)
-            names = [*names, *(name for name in self.items if name not in chosen)]
-        return fresh(mutant, sorted({name.split("::")[0] for name in names}), names)
+        return fresh(mutant, sorted({name.split("::")[0] for name in names}), names) if names else ""
 
 
 def passes(item: pytest.Item) -> bool:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
-from dataclasses import dataclass, fields
+from dataclasses import FrozenInstanceError, dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -17,10 +18,12 @@ from refgrad.ops import (
     GLU,
     OPS,
     Add,
+    Affine,
     Average,
     BatchNormalization,
     Concatenate,
     Dot,
+    Elementwise,
     LayerNormalization,
     LogSoftmax,
     Maximum,
@@ -38,7 +41,7 @@ from refgrad.ops import (
     Subtract,
 )
 from refgrad.rounding import deviations, unit_roundoff
-from tests import oracle_ops
+from tests import noise, oracle_ops
 
 SAMPLES = 2
 
@@ -402,6 +405,59 @@ def test_rounding_errors_are_within_eight_deviations(case, noisy):
         assert np.sqrt(np.mean(np.square(error[~near]))) >= np.sqrt(np.mean(np.square(sigma[~near]))) / 8
 
 
+@every_case
+def test_variance_is_what_the_equations_say(case):
+    """Inputs' variances go through the squares of the true Jacobian; for any u its square times the own part adds."""
+    inputs, y, u = tuple(case.inputs), case.truth[0], 0.25
+    parameters = {field.name: getattr(case.op, field.name) for field in fields(case.op)}
+    rng = np.random.default_rng(31)
+    variances = tuple(rng.uniform(0.1, 2, size=x.shape) for x in inputs)
+    squares = [np.square(block) for block in case.truth[1]]
+    wanted = sum(jacobian_times(block, v[None], case.out)[0] for block, v in zip(squares, variances, strict=True))
+    if case.op.name == "layer_normalization" or (case.op.name == "dot" and case.op.normalize):
+        bound = noise.BOUNDED[case.op.name](parameters, inputs, variances, y)
+        assert (bound >= wanted * (1 - 1e-12)).all()
+        wanted = bound
+    own = noise.OWN[case.op.name](parameters, inputs, y)
+    found, none = (case.op.variance(given, inputs, y, variances) for given in (u, 0.0))
+    close(none, wanted, factor=10)
+    close(found, wanted + u**2 * own, factor=10)
+
+
+OF_EVERY_KIND = {type(case.op): case.op for case in CASES}
+SIMPLE = (Source((2,)), Affine(np.ones((2, 3))), Elementwise("tanh", ()))
+
+
+@pytest.mark.parametrize("op", [*OF_EVERY_KIND.values(), *SIMPLE], ids=lambda op: op.name)
+def test_ops_are_frozen_and_equal_to_themselves_only(op):
+    """An op shared by several nodes is known by its identity; arrays could not be compared anyway."""
+    with pytest.raises(FrozenInstanceError):
+        op.name = "other"
+    assert op == op
+    assert op != copy.copy(op)
+    assert hash(op) != hash(copy.copy(op))
+
+
+@pytest.mark.parametrize("bias", [None, drawn(2)], ids=["no bias", "bias"])
+def test_variance_of_an_affine_map_is_what_the_equation_says(bias):
+    """Of 9 terms: σ²(z_j) = Σ_k W_kj² (σ²(a_k) + u² 9/6 a_k²) + u² (z_j² + b_j²)."""
+    rng, kernel, u = np.random.default_rng(32), drawn(9, 2, seed=3), 0.25
+    a, v = rng.normal(size=(4, 9)), rng.uniform(0.1, 2, size=(4, 9))
+    op = Affine(kernel, bias)
+    z, b = op.forward(a), np.zeros(2) if bias is None else bias
+    wanted = np.einsum("kj,bk->bj", kernel**2, v + u**2 * 1.5 * a**2) + u**2 * (z**2 + b**2)
+    np.testing.assert_allclose(op.variance(u, (a,), z, (v,)), wanted, rtol=1e-13)
+    few = Affine(kernel[:4], bias).variance(u, (a[:, :4],), z, (v[:, :4],))
+    wanted = np.einsum("kj,bk->bj", kernel[:4] ** 2, v[:, :4] + u**2 * a[:, :4] ** 2) + u**2 * (z**2 + b**2)
+    np.testing.assert_allclose(few, wanted, rtol=1e-13)
+
+
+def test_variance_of_an_activation_is_that_of_its_input_times_its_slope_squared():
+    z, v = np.array([[-1.0, 0.5]]), np.array([[3.0, 5.0]])
+    op = Elementwise("relu", (np.inf, 0.25, 0.0))
+    np.testing.assert_array_equal(op.variance(0.25, (z,), op.forward(z), (v,)), [[3 / 16, 5]])
+
+
 def slopes(op, *inputs, kink="keras"):
     """Jacobian of one sample with respect to every input, (outputs, entries)."""
     _, tape = op.linearize(*(np.array([x], float) for x in inputs), kink=kink)
@@ -528,7 +584,7 @@ def test_a_margin_within_rounding_is_near(op, inputs):
 def test_units_that_stand_still_have_no_kinks():
     """Two ReLUs that are off tie at 0, and nothing depends on it; stretched, one of them on makes all units move."""
     off, half = np.array([[-1.0, -2.0]]), np.array([[[-1.0], [2.0]]])
-    relu = refgrad.ops.Elementwise("relu", (np.inf, 0.0, 0.0))
+    relu = Elementwise("relu", (np.inf, 0.0, 0.0))
     for x, y, hits in [(off, off, 0), (off, half, 0), (np.array([[0.5, -1.0]]), np.array([[[0.5], [-1.0]]]), 1)]:
         shapes = (x.shape[1:], y.shape[1:])
         nodes = [Node(Source(shape), (), "in") for shape in shapes]
