@@ -119,6 +119,8 @@ def run(tried: Sequence[Mutant], jobs: int, report: Path) -> list[Mutant]:
     files = [f"tests/test_{name}.py" for name in TESTS if (ROOT / f"tests/test_{name}.py").exists()]
     baseline = Baseline(tried, jobs, progress)
     pytest.main(["-q", "-s", "-p", "no:cacheprovider", "-m", "not tensorflow and not long", *files], plugins=[baseline])
+    if progress.tried != len(tried):
+        sys.exit(f"broke off after {progress.tried} of {len(tried)} mutants")
     return with_tensorflow(progress.survivors, jobs, report)
 
 

@@ -124,7 +124,7 @@ def patch(mutant: Mutant) -> bool:
     other = dict(zip(old, new, strict=True))
     for function in [thing for thing in gc.get_objects() if isinstance(thing, FunctionType)]:
         code = function.__code__
-        if code.co_filename == str(path) and (changed := other[code]) != code:
+        if code.co_filename == str(path) and (changed := other.get(code, code)) != code:
             if code.co_freevars != changed.co_freevars:
                 return False
             function.__code__ = changed
@@ -219,7 +219,7 @@ class Baseline(_Tests):
         return mutant.code is None or (mutant.path, *mutant.code) in self.collecting
 
     def _kill(self, mutant: Mutant | None) -> str:
-        names = [*self.items] if mutant is None else self._names(mutant)
+        names = self._names(mutant) if mutant else [name for name in self.items if self.seconds[name] < _QUICK]
         if mutant is not None and mutant.code is not None and patch(mutant):
             for name in names:
                 if not passes(self.items[name]):
@@ -264,9 +264,9 @@ def _start(task: Callable[[], str], limit: float) -> tuple[int, int]:
             os.dup2(null, stream)
         resource.setrlimit(resource.RLIMIT_CPU, (int(limit) + 1,) * 2)
         signal.alarm(int(10 * limit) + 1)
-        os.write(write, json.dumps(task()).encode())
+        os.write(write, json.dumps([task(), ""]).encode())
     except BaseException as error:
-        os.write(write, json.dumps(f"{type(error).__name__} outside of a test").encode())
+        os.write(write, json.dumps(["", repr(error)]).encode())
     finally:
         os._exit(0)
 
@@ -274,8 +274,10 @@ def _start(task: Callable[[], str], limit: float) -> tuple[int, int]:
 def _result(read: int) -> str:
     with os.fdopen(read, "rb") as stream:
         text = stream.read()
-    result: str = json.loads(text) if text else "it took too long, or crashed"
-    return result
+    result, broken = json.loads(text) if text else ("it took too long, or crashed", "")
+    if broken:
+        sys.exit(f"a child failed, but no test in it: {broken}")
+    return str(result)
 
 
 def in_children(
