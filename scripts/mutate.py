@@ -32,7 +32,7 @@ from mutating import Baseline, fresh, in_children, say
 KNOWN = ROOT / "docs" / "data" / "mutants.json"
 REPORT = ROOT / ".mutate.json"
 ENOUGH = 0.95
-TESTS = ("ops", "activations", "derivatives", "properties", "options", "network", "audit", "artifact")
+TESTS = ("ops", "activations", "derivatives", "options", "network", "audit", "artifact")
 Key = tuple[str, str, str, str]
 WITH_TENSORFLOW = {"activations": "tests/test_activations.py", "ops": "tests/test_ops.py"}
 

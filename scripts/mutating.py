@@ -34,6 +34,7 @@ Called = tuple[str, int, str]
 """A function's file, first line and name."""
 
 _QUICK = 0.1
+_spent: list[float] = []
 _known_truths: dict[bytes, Any] = {}
 
 
@@ -41,10 +42,11 @@ def _keeping(name: str, function: Callable[..., Any]) -> Callable[..., Any]:
     def kept(*arguments: Any) -> Any:
         key = pickle.dumps((name, arguments))
         if key not in _known_truths:
-            tracer = sys.gettrace()
+            tracer, started = sys.gettrace(), time.perf_counter()
             sys.settrace(None)
             _known_truths[key] = function(*arguments)
             sys.settrace(tracer)
+            _spent.append(time.perf_counter() - started)
         return _known_truths[key]
 
     return kept
@@ -188,18 +190,19 @@ class Baseline(_Tests):
         return True
 
     def _measure(self, item: pytest.Item) -> None:
-        calls, started = set(), time.process_time()
+        calls, started = set(), time.perf_counter()
+        _spent.clear()
         tracer = called_into(calls)
         threading.settrace(tracer)
         sys.settrace(tracer)
         passed = passes(item)
         threading.settrace(None)
         sys.settrace(None)
+        seconds = time.perf_counter() - started - sum(_spent)
         if not passed:
             self.failing += 1
-        elif calls or time.process_time() - started < _QUICK:
-            self.items[item.nodeid], self.calls[item.nodeid] = item, calls
-            self.seconds[item.nodeid] = time.process_time() - started
+        elif calls or seconds < _QUICK:
+            self.items[item.nodeid], self.calls[item.nodeid], self.seconds[item.nodeid] = item, calls, seconds
 
     def _names(self, mutant: Mutant) -> list[str]:
         """The tests that call the mutated function: the last killers first, then the quick ones.
