@@ -155,6 +155,17 @@ def test_cost_counts_multiply_adds_after_the_first_activation():
     assert order.from_an_end(graph, order.whole(graph)).mode == "reverse"
 
 
+def test_cost_counts_every_input_and_every_output():
+    """Inputs of 2 and 3, a tanh of each, and maps to 5 and 7, through which unit cotangents are the same for all."""
+    sources = [Node(Source((n,)), (), f"x{n}") for n in (2, 3)]
+    bent = [Node(Elementwise("tanh", ()), (index,), f"tanh{index}") for index in range(2)]
+    maps = [Node(Affine(np.ones(shape)), (source,), str(shape)) for shape, source in (((2, 5), 2), ((3, 7), 3))]
+    nodes = (*sources, *bent, *maps)
+    graph = Graph(nodes, (0, 1), (4, 5), ("a", "b"), ("c", "d"), np.dtype("float64"), Provenance())
+    assert cost(graph, "forward") == 2 * (2 + 2 * 5) + 3 * (3 + 3 * 7)
+    assert cost(graph, "reverse") == 5 * 2 + 7 * 3
+
+
 @pytest.mark.parametrize(
     ("widths", "activations", "end"),
     [

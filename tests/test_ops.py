@@ -711,6 +711,7 @@ REFUSED_RECORDS = [
     ("batch_normalization", {"gamma": 3}, {"moving_mean": ONES, "moving_variance": ONES}, "gamma is int"),
     ("batch_normalization", {"moving_mean": None}, {"moving_variance": ONES}, "moving_mean is NoneType"),
     ("batch_normalization", {}, {"moving_mean": ONES, "moving_variance": ONES.astype(int)}, "variance is int64"),
+    *(("layer_normalization", {"epsilon": epsilon}, {}, "epsilon") for epsilon in (-1, np.nan, "1")),
     ("layer_normalization", {"axes": [-1, -2]}, {}, "ascend"),
     ("layer_normalization", {"axes": []}, {}, "axes"),
     ("layer_normalization", {"axes": [-1]}, {"gamma": ONES, "beta": np.ones(2)}, "equal ones"),
