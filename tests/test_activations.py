@@ -140,6 +140,13 @@ def test_kinks_and_jumps_are_where_the_formula_has_them(name, parameters):
                 assert (kinks[place].left, kinks[place].right) == pytest.approx((float(left), float(right)), rel=1e-15)
 
 
+@every_row
+def test_a_kinks_record_of_keras_is_the_slope_there(name, parameters):
+    row = ACTIVATIONS[name]
+    for kink in row.kinks(*parameters):
+        assert row.df(np.array(kink.where), *parameters) == kink.keras
+
+
 KINKS = {
     (np.inf, 0.0, 0.0): ({0.0}, ()),
     (6.0, 0.0, 0.0): ({0.0, 6.0}, ()),

@@ -10,7 +10,7 @@ import pytest
 import refgrad
 from refgrad.derivatives import order, products
 from refgrad.graph import Graph, Node, Provenance, chain
-from refgrad.ops import Affine, Elementwise, Source
+from refgrad.ops import Add, Affine, Elementwise, Source
 from tests.cases import CASES, away_from_kinks, tolerance
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -211,3 +211,17 @@ def test_cotangents_of_a_node_that_feeds_two_add_up():
     np.testing.assert_allclose(only, of_z @ a.T, rtol=1e-13)
     assert products.vjp(point, [None, None]) == [None]
     assert products.jvp(point, [None]) == [None, None]
+
+
+def test_an_input_may_come_after_the_nodes_of_another():
+    """Of y = tanh(tanh(a)) + b, with b's node after those of a: ∂y/∂a = (1 − t²)(1 − tanh² a), t = tanh a."""
+    bend = Elementwise("tanh", ())
+    nodes = (Node(Source((1,)), (), "a"), Node(bend, (0,), "t"), Node(bend, (1,), "u"), Node(Source((1,)), (), "b"))
+    nodes = (*nodes, Node(Add(), (2, 3), "y"))
+    graph = Graph(nodes, (0, 3), (4,), ("a", "b"), ("y",), np.dtype("float64"), Provenance())
+    a, b = np.array([[0.5]]), np.array([[2.0]])
+    t = np.tanh(a)
+    slope = (1 - np.tanh(t) ** 2) * (1 - t**2)
+    point, one = products.linearize(graph, [a, b], "keras"), np.ones((1, 1, 1))
+    np.testing.assert_allclose(products.jvp(point, [one, one])[0][0], slope + 1, rtol=1e-14)
+    np.testing.assert_allclose([part[0] for part in products.vjp(point, [one])], [slope, [[1]]], rtol=1e-14)

@@ -342,8 +342,8 @@ def test_the_dtype_is_kept_and_nothing_given_is_changed(case, dtype):
         array.setflags(write=False)
     results = [value, op.forward(*inputs), op.jvp(tape, *tangents), *op.vjp(tape, cotangent)]
     results += [op.jvp(op.linearize(*inputs, kink=kink)[1], *tangents) for kink in ("left", "right", "mean")]
-    if (distance := op.margins(tuple(inputs))) is not None:
-        results.append(distance)
+    distances = (op.margins(tuple(inputs)), op.jump_margins(tuple(inputs)))
+    results += [distance for distance in distances if distance is not None]
     assert {result.dtype for result in results} == {np.dtype(dtype)}
     for array, was in zip(given, before, strict=True):
         np.testing.assert_array_equal(array, was)
