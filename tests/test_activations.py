@@ -300,4 +300,10 @@ def test_names_mean_what_their_generation_says():
     assert named("hard_sigmoid", 3) == ("hard_sigmoid", ())
     assert named("swish", 2) == named("silu", 3) == ("silu", ())
     assert named("LeakyReLU", 2) == ("relu", (np.inf, float(np.float32(0.3)), 0.0))
+    assert named("ELU", 2) == ("elu", (1.0,))
+    assert named("ReLU", 2) == named("relu", 3) == ("relu", (np.inf, 0.0, 0.0))
+    assert named("ThresholdedReLU", 2) == ("relu", (np.inf, 0.0, 1.0))
+    assert named("relu6", 2) == named("relu6", 3) == ("relu", (6.0, 0.0, 0.0))
+    assert named("leaky_relu", 2) == named("leaky_relu", 3) == ("relu", (np.inf, float(np.float32(0.2)), 0.0))
+    assert named("hard_swish", 3) == ("hard_silu", ())
     assert named("LeakyReLU", 3) is named("hard_swish", 2) is named("wobble", 3) is None

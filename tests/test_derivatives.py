@@ -166,6 +166,28 @@ def test_cost_counts_every_input_and_every_output():
     assert cost(graph, "reverse") == 5 * 2 + 7 * 3
 
 
+@pytest.mark.parametrize("widths", [(3, 5, 7, 2), (2, 7, 5, 3)])
+@pytest.mark.parametrize("mode", ["forward", "reverse"])
+def test_a_mode_that_is_asked_for_is_taken_even_where_it_costs_more(widths, mode):
+    graph = dense(widths, ("tanh", "relu", "relu"))
+    assert order.order(graph, order.whole(graph), mode).mode == mode
+
+
+@pytest.mark.parametrize("mode", ["auto", "forward", "reverse", "split"])
+def test_an_output_that_does_not_depend_on_an_input_has_zeros(mode):
+    """Of c = tanh(a) and d = tanh(b), side by side."""
+    bend = Elementwise("tanh", ())
+    nodes = (Node(Source((2,)), (), "a"), Node(Source((3,)), (), "b"), Node(bend, (0,), "c"), Node(bend, (1,), "d"))
+    graph = Graph(nodes, (0, 1), (2, 3), ("a", "b"), ("c", "d"), np.dtype("float64"), Provenance())
+    x = {"a": RNG.normal(size=(4, 2)), "b": RNG.normal(size=(4, 3))}
+    found = refgrad.Network(graph).jacobian(x, outputs=["c", "d"], inputs=["a", "b"], mode=mode)
+    np.testing.assert_array_equal(found["c"]["b"], np.zeros((4, 2, 3)))
+    np.testing.assert_array_equal(found["d"]["a"], np.zeros((4, 3, 2)))
+    for output, given in (("c", "a"), ("d", "b")):
+        wanted = np.eye(x[given].shape[1]) * (1 - np.tanh(x[given]) ** 2)[:, :, None]
+        np.testing.assert_allclose(found[output][given], wanted, rtol=1e-14)
+
+
 @pytest.mark.parametrize(
     ("widths", "activations", "end"),
     [
