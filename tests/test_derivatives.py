@@ -247,3 +247,16 @@ def test_an_input_may_come_after_the_nodes_of_another():
     point, one = products.linearize(graph, [a, b], "keras"), np.ones((1, 1, 1))
     np.testing.assert_allclose(products.jvp(point, [one, one])[0][0], slope + 1, rtol=1e-14)
     np.testing.assert_allclose([part[0] for part in products.vjp(point, [one])], [slope, [[1]]], rtol=1e-14)
+
+
+def test_an_output_may_come_before_the_nodes_of_another():
+    """Outputs tanh(a), and tanh(tanh(a)) by nodes of its own."""
+    bend = Elementwise("tanh", ())
+    nodes = (Node(Source((1,)), (), "a"), Node(bend, (0,), "c"), Node(bend, (0,), "t"), Node(bend, (2,), "d"))
+    graph = Graph(nodes, (0,), (1, 3), ("a",), ("c", "d"), np.dtype("float64"), Provenance())
+    a = np.array([[0.5]])
+    t = np.tanh(a)
+    slopes = [1 - t**2, (1 - np.tanh(t) ** 2) * (1 - t**2)]
+    point, one = products.linearize(graph, [a], "keras"), np.ones((1, 1, 1))
+    np.testing.assert_allclose([part[0] for part in products.jvp(point, [one])], slopes, rtol=1e-14)
+    np.testing.assert_allclose(products.vjp(point, [one, 2 * one])[0][0], slopes[0] + 2 * slopes[1], rtol=1e-14)
