@@ -87,11 +87,20 @@ def main() -> int:
     return summary(everything, wanted, survivors, known)
 
 
+def write(survivors: Sequence[Mutant], report: Path) -> None:
+    """What survived, as the list of the equivalent has it but for the reason."""
+    rows = [
+        {"file": m.path, "line": m.line, "function": m.function, "before": m.before, "after": m.after}
+        for m in survivors
+    ]
+    report.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
 class Progress:
     """What is told of every mutant."""
 
-    def __init__(self, total: int, report: Path) -> None:
-        self.total, self.report = total, report
+    def __init__(self, total: int) -> None:
+        self.total = total
         self.tried = 0
         self.survivors: list[Mutant] = []
 
@@ -101,11 +110,6 @@ class Progress:
         if not killer:
             self.survivors.append(mutant)
             say(f"SURVIVED {mutant.path}:{mutant.line}: {mutant.before}  →  {mutant.after}")
-            rows = [
-                {"file": m.path, "line": m.line, "function": m.function, "before": m.before, "after": m.after}
-                for m in self.survivors
-            ]
-            self.report.write_text(json.dumps(rows, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
         if self.tried % 25 == 0 or self.tried == self.total:
             killed = self.tried - len(self.survivors)
             say(f"{self.tried} of {self.total} tried: {killed} killed, {len(self.survivors)} survived")
@@ -115,16 +119,19 @@ def run(tried: Sequence[Mutant], jobs: int, report: Path) -> list[Mutant]:
     """The mutants that no test kills."""
     sys.path.insert(0, str(ROOT))
     sys.modules["numba"] = None  # type: ignore[assignment]
-    progress = Progress(len(tried), report)
+    progress = Progress(len(tried))
     files = [f"tests/test_{name}.py" for name in TESTS if (ROOT / f"tests/test_{name}.py").exists()]
     baseline = Baseline(tried, jobs, progress)
     pytest.main(["-q", "-s", "-p", "no:cacheprovider", "-m", "not tensorflow and not long", *files], plugins=[baseline])
     if progress.tried != len(tried):
         sys.exit(f"broke off after {progress.tried} of {len(tried)} mutants")
-    return with_tensorflow(progress.survivors, jobs, report)
+    write(progress.survivors, report)
+    left = with_tensorflow(progress.survivors, jobs)
+    write(left, report)
+    return left
 
 
-def with_tensorflow(survivors: Sequence[Mutant], jobs: int, report: Path) -> list[Mutant]:
+def with_tensorflow(survivors: Sequence[Mutant], jobs: int) -> list[Mutant]:
     """Of those, the ones that the tests with TensorFlow do not kill either: it is imported once, before the forks."""
 
     def task(mutant: Mutant | None) -> str:
@@ -140,7 +147,7 @@ def with_tensorflow(survivors: Sequence[Mutant], jobs: int, report: Path) -> lis
         importlib.import_module(name)
     if control := next(in_children([None], task, 600, 1))[1]:
         sys.exit(f"with no mutant at all a test fails: {control}")
-    progress = Progress(len(judged), report)
+    progress = Progress(len(judged))
     for mutant, killer in in_children(judged, task, 600, jobs):
         progress(mutant, killer)
     return [mutant for mutant in survivors if mutant in progress.survivors or mutant not in judged]

@@ -141,6 +141,14 @@ def test_kinks_and_jumps_are_where_the_formula_has_them(name, parameters):
 
 
 @every_row
+def test_value_on_kinks_and_jumps_is_the_formulas(name, parameters):
+    row = ACTIVATIONS[name]
+    for place in (*(kink.where for kink in row.kinks(*parameters)), *row.jumps(*parameters)):
+        wanted = float(FUNCTIONS[name](mpmath.mpf(place), *parameters))
+        assert row.f(np.array(place), *parameters) == pytest.approx(wanted, rel=1e-15, abs=1e-16)
+
+
+@every_row
 def test_a_kinks_record_of_keras_is_the_slope_there(name, parameters):
     row = ACTIVATIONS[name]
     for kink in row.kinks(*parameters):

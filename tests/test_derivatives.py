@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
+from itertools import dropwhile, pairwise
 
 import numpy as np
 import pytest
 
 import refgrad
-from refgrad.derivatives import order, products
+from refgrad.derivatives import order, products, spans
 from refgrad.graph import Graph, Node, Provenance, chain
 from refgrad.ops import Add, Affine, Elementwise, Source
 from tests.cases import CASES, away_from_kinks, tolerance
@@ -155,6 +156,38 @@ def test_cost_counts_multiply_adds_after_the_first_activation():
     assert order.from_an_end(graph, order.whole(graph)).mode == "reverse"
 
 
+def least_cost(sizes, costs, linear):
+    """Of a chain's Jacobian, by trying everything; linear maps next to unit vectors are free."""
+
+    def unit(path):
+        return sum(costs[k] for k in dropwhile(lambda k: linear[k], path))
+
+    @cache
+    def least(i, j):
+        path = range(i + 1, j + 1)
+        ways = [sizes[i] * unit(path), sizes[j] * unit(reversed(path))]
+        for k in range(i + 1, j):
+            left, right = least(k, j), least(i, k)
+            ways.append(right + sizes[i] * sum(costs[k + 1 : j + 1]))
+            ways.append(left + sizes[j] * sum(costs[i + 1 : k + 1]))
+            ways.append(left + right + sizes[i] * sizes[k] * sizes[j])
+        return min(ways)
+
+    return least(0, len(sizes) - 1)
+
+
+@pytest.mark.parametrize(
+    "widths", [(40, 30, 2, 30, 40), (20, 2, 20, 20, 3, 20), (30, 20, 2, 25, 3, 20, 30), (9, 1, 9, 8, 1, 8)]
+)
+def test_split_is_the_cheapest_of_all_products(widths):
+    graph = dense(widths, ["tanh"] * (len(widths) - 1))
+    pairs = list(pairwise(widths))
+    sizes = (widths[0], *(m for _, m in pairs for _ in range(2)))
+    costs = (0, *(number for n, m in pairs for number in (n * m, m)))
+    linear = (False, *(kind for _ in pairs for kind in (True, False)))
+    assert cost(graph, "split") == least_cost(sizes, costs, linear)
+
+
 def test_cost_counts_every_input_and_every_output():
     """Inputs of 2 and 3, a tanh of each, and maps to 5 and 7, through which unit cotangents are the same for all."""
     sources = [Node(Source((n,)), (), f"x{n}") for n in (2, 3)]
@@ -167,7 +200,7 @@ def test_cost_counts_every_input_and_every_output():
 
 
 @pytest.mark.parametrize("widths", [(3, 5, 7, 2), (2, 7, 5, 3)])
-@pytest.mark.parametrize("mode", ["forward", "reverse"])
+@pytest.mark.parametrize("mode", ["forward", "reverse", "split"])
 def test_a_mode_that_is_asked_for_is_taken_even_where_it_costs_more(widths, mode):
     graph = dense(widths, ("tanh", "relu", "relu"))
     assert order.order(graph, order.whole(graph), mode).mode == mode
@@ -260,3 +293,11 @@ def test_an_output_may_come_before_the_nodes_of_another():
     point, one = products.linearize(graph, [a], "keras"), np.ones((1, 1, 1))
     np.testing.assert_allclose([part[0] for part in products.jvp(point, [one])], slopes, rtol=1e-14)
     np.testing.assert_allclose(products.vjp(point, [one, 2 * one])[0][0], slopes[0] + 2 * slopes[1], rtol=1e-14)
+
+
+def test_a_span_drops_what_nothing_later_needs():
+    """Of a chain of 2, 3, 3, 4 and 4 numbers at most 4 and 4 are held at once; the target is kept."""
+    path = spans.span(dense((2, 3, 4), ("tanh", "tanh")), [0], [4])
+    assert path.nodes == (1, 2, 3, 4)
+    assert path.dropped == ((0,), (1,), (2,), (3,))
+    assert path.peak == 4 + 4

@@ -364,3 +364,4 @@ def test_kinks_equal_themselves_only():
     assert found == found
     assert found != again
     assert len({found, again}) == 2
+    assert repr(net.kinks(x[:0])) == "<refgrad Kinks: no samples>"

@@ -171,6 +171,8 @@ CASES = [
             (-1, ((1,),), 1),
         ]
     ),
+    *(Case(op, ((9,),), "long") for op in (Softmax(), LogSoftmax(), LayerNormalization())),
+    *(Case(Dot((-1, -1), normalize), ((9,), (9,)), f"{normalize} long") for normalize in (False, True)),
     Case(Softmax(-1), ((4,),), "far", 1, 300),
     Case(Softmax(-1), ((4,),), "steep", 14),
     *(
@@ -328,6 +330,25 @@ def test_a_batch_is_its_samples(case):
         close(op.jvp(own, *(t[:, one] for t in tangents)), np.broadcast_to(pushed, (2, SAMPLES, *case.out))[:, one])
         for part, whole in zip(op.vjp(own, cotangent[:, one]), pulled, strict=True):
             close(part, whole[:, one])
+
+
+@every_case
+def test_variances_margins_and_their_noise_of_a_batch_are_those_of_its_samples(case):
+    inputs, u = tuple(case.inputs), 1e-3
+    sigmas = tuple(np.random.default_rng(33).uniform(0.1, 2, size=x.shape) for x in inputs)
+
+    def found(xs, ss):
+        variance = case.op.variance(u, xs, case.op.forward(*xs), tuple(map(np.square, ss)))
+        return variance, case.op.noise(u, xs, ss), case.op.margins(xs), case.op.jump_margins(xs)
+
+    if case.op.margins(inputs) is None:
+        return
+    for index in range(SAMPLES):
+        one = slice(index, index + 1)
+        alone = found(tuple(x[one] for x in inputs), tuple(s[one] for s in sigmas))
+        for part, whole in zip(alone, found(inputs, sigmas), strict=True):
+            if part is not None:
+                close(part, whole[one])
 
 
 @every_case
