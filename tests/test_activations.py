@@ -140,6 +140,21 @@ def test_kinks_and_jumps_are_where_the_formula_has_them(name, parameters):
                 assert (kinks[place].left, kinks[place].right) == pytest.approx((float(left), float(right)), rel=1e-15)
 
 
+@every_row
+def test_value_on_kinks_and_jumps_is_the_formulas(name, parameters):
+    row = ACTIVATIONS[name]
+    for place in (*(kink.where for kink in row.kinks(*parameters)), *row.jumps(*parameters)):
+        wanted = float(FUNCTIONS[name](mpmath.mpf(place), *parameters))
+        assert row.f(np.array(place), *parameters) == pytest.approx(wanted, rel=1e-15, abs=1e-16)
+
+
+@every_row
+def test_a_kinks_record_of_keras_is_the_slope_there(name, parameters):
+    row = ACTIVATIONS[name]
+    for kink in row.kinks(*parameters):
+        assert row.df(np.array(kink.where), *parameters) == kink.keras
+
+
 KINKS = {
     (np.inf, 0.0, 0.0): ({0.0}, ()),
     (6.0, 0.0, 0.0): ({0.0, 6.0}, ()),
@@ -293,4 +308,10 @@ def test_names_mean_what_their_generation_says():
     assert named("hard_sigmoid", 3) == ("hard_sigmoid", ())
     assert named("swish", 2) == named("silu", 3) == ("silu", ())
     assert named("LeakyReLU", 2) == ("relu", (np.inf, float(np.float32(0.3)), 0.0))
+    assert named("ELU", 2) == ("elu", (1.0,))
+    assert named("ReLU", 2) == named("relu", 3) == ("relu", (np.inf, 0.0, 0.0))
+    assert named("ThresholdedReLU", 2) == ("relu", (np.inf, 0.0, 1.0))
+    assert named("relu6", 2) == named("relu6", 3) == ("relu", (6.0, 0.0, 0.0))
+    assert named("leaky_relu", 2) == named("leaky_relu", 3) == ("relu", (np.inf, float(np.float32(0.2)), 0.0))
+    assert named("hard_swish", 3) == ("hard_silu", ())
     assert named("LeakyReLU", 3) is named("hard_swish", 2) is named("wobble", 3) is None

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from functools import partial
+from functools import cache, partial
+from itertools import dropwhile, pairwise
 
 import numpy as np
 import pytest
 
 import refgrad
-from refgrad.derivatives import order, products
+from refgrad.derivatives import order, products, spans
 from refgrad.graph import Graph, Node, Provenance, chain
-from refgrad.ops import Affine, Elementwise, Source
+from refgrad.ops import Add, Affine, Elementwise, Source
 from tests.cases import CASES, away_from_kinks, tolerance
 
 every_case = pytest.mark.parametrize("case", CASES, ids=str)
@@ -155,6 +156,71 @@ def test_cost_counts_multiply_adds_after_the_first_activation():
     assert order.from_an_end(graph, order.whole(graph)).mode == "reverse"
 
 
+def least_cost(sizes, costs, linear):
+    """Of a chain's Jacobian, by trying everything; linear maps next to unit vectors are free."""
+
+    def unit(path):
+        return sum(costs[k] for k in dropwhile(lambda k: linear[k], path))
+
+    @cache
+    def least(i, j):
+        path = range(i + 1, j + 1)
+        ways = [sizes[i] * unit(path), sizes[j] * unit(reversed(path))]
+        for k in range(i + 1, j):
+            left, right = least(k, j), least(i, k)
+            ways.append(right + sizes[i] * sum(costs[k + 1 : j + 1]))
+            ways.append(left + sizes[j] * sum(costs[i + 1 : k + 1]))
+            ways.append(left + right + sizes[i] * sizes[k] * sizes[j])
+        return min(ways)
+
+    return least(0, len(sizes) - 1)
+
+
+@pytest.mark.parametrize(
+    "widths", [(40, 30, 2, 30, 40), (20, 2, 20, 20, 3, 20), (30, 20, 2, 25, 3, 20, 30), (9, 1, 9, 8, 1, 8)]
+)
+def test_split_is_the_cheapest_of_all_products(widths):
+    graph = dense(widths, ["tanh"] * (len(widths) - 1))
+    pairs = list(pairwise(widths))
+    sizes = (widths[0], *(m for _, m in pairs for _ in range(2)))
+    costs = (0, *(number for n, m in pairs for number in (n * m, m)))
+    linear = (False, *(kind for _ in pairs for kind in (True, False)))
+    assert cost(graph, "split") == least_cost(sizes, costs, linear)
+
+
+def test_cost_counts_every_input_and_every_output():
+    """Inputs of 2 and 3, a tanh of each, and maps to 5 and 7, through which unit cotangents are the same for all."""
+    sources = [Node(Source((n,)), (), f"x{n}") for n in (2, 3)]
+    bent = [Node(Elementwise("tanh", ()), (index,), f"tanh{index}") for index in range(2)]
+    maps = [Node(Affine(np.ones(shape)), (source,), str(shape)) for shape, source in (((2, 5), 2), ((3, 7), 3))]
+    nodes = (*sources, *bent, *maps)
+    graph = Graph(nodes, (0, 1), (4, 5), ("a", "b"), ("c", "d"), np.dtype("float64"), Provenance())
+    assert cost(graph, "forward") == 2 * (2 + 2 * 5) + 3 * (3 + 3 * 7)
+    assert cost(graph, "reverse") == 5 * 2 + 7 * 3
+
+
+@pytest.mark.parametrize("widths", [(3, 5, 7, 2), (2, 7, 5, 3)])
+@pytest.mark.parametrize("mode", ["forward", "reverse", "split"])
+def test_a_mode_that_is_asked_for_is_taken_even_where_it_costs_more(widths, mode):
+    graph = dense(widths, ("tanh", "relu", "relu"))
+    assert order.order(graph, order.whole(graph), mode).mode == mode
+
+
+@pytest.mark.parametrize("mode", ["auto", "forward", "reverse", "split"])
+def test_an_output_that_does_not_depend_on_an_input_has_zeros(mode):
+    """Of c = tanh(a) and d = tanh(b), side by side."""
+    bend = Elementwise("tanh", ())
+    nodes = (Node(Source((2,)), (), "a"), Node(Source((3,)), (), "b"), Node(bend, (0,), "c"), Node(bend, (1,), "d"))
+    graph = Graph(nodes, (0, 1), (2, 3), ("a", "b"), ("c", "d"), np.dtype("float64"), Provenance())
+    x = {"a": RNG.normal(size=(4, 2)), "b": RNG.normal(size=(4, 3))}
+    found = refgrad.Network(graph).jacobian(x, outputs=["c", "d"], inputs=["a", "b"], mode=mode)
+    np.testing.assert_array_equal(found["c"]["b"], np.zeros((4, 2, 3)))
+    np.testing.assert_array_equal(found["d"]["a"], np.zeros((4, 3, 2)))
+    for output, given in (("c", "a"), ("d", "b")):
+        wanted = np.eye(x[given].shape[1]) * (1 - np.tanh(x[given]) ** 2)[:, :, None]
+        np.testing.assert_allclose(found[output][given], wanted, rtol=1e-14)
+
+
 @pytest.mark.parametrize(
     ("widths", "activations", "end"),
     [
@@ -200,3 +266,38 @@ def test_cotangents_of_a_node_that_feeds_two_add_up():
     np.testing.assert_allclose(only, of_z @ a.T, rtol=1e-13)
     assert products.vjp(point, [None, None]) == [None]
     assert products.jvp(point, [None]) == [None, None]
+
+
+def test_an_input_may_come_after_the_nodes_of_another():
+    """Of y = tanh(tanh(a)) + b, with b's node after those of a: ∂y/∂a = (1 − t²)(1 − tanh² a), t = tanh a."""
+    bend = Elementwise("tanh", ())
+    nodes = (Node(Source((1,)), (), "a"), Node(bend, (0,), "t"), Node(bend, (1,), "u"), Node(Source((1,)), (), "b"))
+    nodes = (*nodes, Node(Add(), (2, 3), "y"))
+    graph = Graph(nodes, (0, 3), (4,), ("a", "b"), ("y",), np.dtype("float64"), Provenance())
+    a, b = np.array([[0.5]]), np.array([[2.0]])
+    t = np.tanh(a)
+    slope = (1 - np.tanh(t) ** 2) * (1 - t**2)
+    point, one = products.linearize(graph, [a, b], "keras"), np.ones((1, 1, 1))
+    np.testing.assert_allclose(products.jvp(point, [one, one])[0][0], slope + 1, rtol=1e-14)
+    np.testing.assert_allclose([part[0] for part in products.vjp(point, [one])], [slope, [[1]]], rtol=1e-14)
+
+
+def test_an_output_may_come_before_the_nodes_of_another():
+    """Outputs tanh(a), and tanh(tanh(a)) by nodes of its own."""
+    bend = Elementwise("tanh", ())
+    nodes = (Node(Source((1,)), (), "a"), Node(bend, (0,), "c"), Node(bend, (0,), "t"), Node(bend, (2,), "d"))
+    graph = Graph(nodes, (0,), (1, 3), ("a",), ("c", "d"), np.dtype("float64"), Provenance())
+    a = np.array([[0.5]])
+    t = np.tanh(a)
+    slopes = [1 - t**2, (1 - np.tanh(t) ** 2) * (1 - t**2)]
+    point, one = products.linearize(graph, [a], "keras"), np.ones((1, 1, 1))
+    np.testing.assert_allclose([part[0] for part in products.jvp(point, [one])], slopes, rtol=1e-14)
+    np.testing.assert_allclose(products.vjp(point, [one, 2 * one])[0][0], slopes[0] + 2 * slopes[1], rtol=1e-14)
+
+
+def test_a_span_drops_what_nothing_later_needs():
+    """Of a chain of 2, 3, 3, 4 and 4 numbers at most 4 and 4 are held at once; the target is kept."""
+    path = spans.span(dense((2, 3, 4), ("tanh", "tanh")), [0], [4])
+    assert path.nodes == (1, 2, 3, 4)
+    assert path.dropped == ((0,), (1,), (2,), (3,))
+    assert path.peak == 4 + 4

@@ -362,3 +362,14 @@ def test_the_summary_says_what_it_is():
 
 def test_a_repr_is_short():
     assert len(repr(NET)) < 200
+
+
+def test_kinks_equal_themselves_only():
+    """They hold arrays, which could not be compared."""
+    net = refgrad.Network.sequential([(np.ones((1, 2)), None, "relu")])
+    x = np.array([[1.0], [2.0]])
+    found, again = net.kinks(x), net.kinks(x)
+    assert found == found
+    assert found != again
+    assert len({found, again}) == 2
+    assert repr(net.kinks(x[:0])) == "<refgrad Kinks: no samples>"

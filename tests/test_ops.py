@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
-from dataclasses import dataclass, fields
+from dataclasses import FrozenInstanceError, dataclass, fields
 from functools import cached_property
 
 import numpy as np
@@ -17,10 +18,12 @@ from refgrad.ops import (
     GLU,
     OPS,
     Add,
+    Affine,
     Average,
     BatchNormalization,
     Concatenate,
     Dot,
+    Elementwise,
     LayerNormalization,
     LogSoftmax,
     Maximum,
@@ -38,7 +41,7 @@ from refgrad.ops import (
     Subtract,
 )
 from refgrad.rounding import deviations, unit_roundoff
-from tests import oracle_ops
+from tests import noise, oracle_ops
 
 SAMPLES = 2
 
@@ -168,6 +171,8 @@ CASES = [
             (-1, ((1,),), 1),
         ]
     ),
+    *(Case(op, ((9,),), "long") for op in (Softmax(), LogSoftmax(), LayerNormalization())),
+    *(Case(Dot((-1, -1), normalize), ((9,), (9,)), f"{normalize} long") for normalize in (False, True)),
     Case(Softmax(-1), ((4,),), "far", 1, 300),
     Case(Softmax(-1), ((4,),), "steep", 14),
     *(
@@ -328,6 +333,25 @@ def test_a_batch_is_its_samples(case):
 
 
 @every_case
+def test_variances_margins_and_their_noise_of_a_batch_are_those_of_its_samples(case):
+    inputs, u = tuple(case.inputs), 1e-3
+    sigmas = tuple(np.random.default_rng(33).uniform(0.1, 2, size=x.shape) for x in inputs)
+
+    def found(xs, ss):
+        variance = case.op.variance(u, xs, case.op.forward(*xs), tuple(map(np.square, ss)))
+        return variance, case.op.noise(u, xs, ss), case.op.margins(xs), case.op.jump_margins(xs)
+
+    if case.op.margins(inputs) is None:
+        return
+    for index in range(SAMPLES):
+        one = slice(index, index + 1)
+        alone = found(tuple(x[one] for x in inputs), tuple(s[one] for s in sigmas))
+        for part, whole in zip(alone, found(inputs, sigmas), strict=True):
+            if part is not None:
+                close(part, whole[one])
+
+
+@every_case
 @every_dtype
 def test_the_dtype_is_kept_and_nothing_given_is_changed(case, dtype):
     op, inputs, value, tape = prepared(case, dtype)
@@ -339,8 +363,8 @@ def test_the_dtype_is_kept_and_nothing_given_is_changed(case, dtype):
         array.setflags(write=False)
     results = [value, op.forward(*inputs), op.jvp(tape, *tangents), *op.vjp(tape, cotangent)]
     results += [op.jvp(op.linearize(*inputs, kink=kink)[1], *tangents) for kink in ("left", "right", "mean")]
-    if (distance := op.margins(tuple(inputs))) is not None:
-        results.append(distance)
+    distances = (op.margins(tuple(inputs)), op.jump_margins(tuple(inputs)))
+    results += [distance for distance in distances if distance is not None]
     assert {result.dtype for result in results} == {np.dtype(dtype)}
     for array, was in zip(given, before, strict=True):
         np.testing.assert_array_equal(array, was)
@@ -400,6 +424,59 @@ def test_rounding_errors_are_within_eight_deviations(case, noisy):
     assert (np.abs(error) <= 8 * sigma)[~near].all(), (np.abs(error) / sigma)[~near].max()
     if noisy and any(block.any() for block in case.truth[1]):
         assert np.sqrt(np.mean(np.square(error[~near]))) >= np.sqrt(np.mean(np.square(sigma[~near]))) / 8
+
+
+@every_case
+def test_variance_is_what_the_equations_say(case):
+    """Inputs' variances go through the squares of the true Jacobian; for any u its square times the own part adds."""
+    inputs, y, u = tuple(case.inputs), case.truth[0], 0.25
+    parameters = {field.name: getattr(case.op, field.name) for field in fields(case.op)}
+    rng = np.random.default_rng(31)
+    variances = tuple(rng.uniform(0.1, 2, size=x.shape) for x in inputs)
+    squares = [np.square(block) for block in case.truth[1]]
+    wanted = sum(jacobian_times(block, v[None], case.out)[0] for block, v in zip(squares, variances, strict=True))
+    if case.op.name == "layer_normalization" or (case.op.name == "dot" and case.op.normalize):
+        bound = noise.BOUNDED[case.op.name](parameters, inputs, variances, y)
+        assert (bound >= wanted * (1 - 1e-12)).all()
+        wanted = bound
+    own = noise.OWN[case.op.name](parameters, inputs, y)
+    found, none = (case.op.variance(given, inputs, y, variances) for given in (u, 0.0))
+    close(none, wanted, factor=10)
+    close(found, wanted + u**2 * own, factor=10)
+
+
+OF_EVERY_KIND = {type(case.op): case.op for case in CASES}
+SIMPLE = (Source((2,)), Affine(np.ones((2, 3))), Elementwise("tanh", ()))
+
+
+@pytest.mark.parametrize("op", [*OF_EVERY_KIND.values(), *SIMPLE], ids=lambda op: op.name)
+def test_ops_are_frozen_and_equal_to_themselves_only(op):
+    """An op shared by several nodes is known by its identity; arrays could not be compared anyway."""
+    with pytest.raises(FrozenInstanceError):
+        op.name = "other"
+    assert op == op
+    assert op != copy.copy(op)
+    assert hash(op) != hash(copy.copy(op))
+
+
+@pytest.mark.parametrize("bias", [None, drawn(2)], ids=["no bias", "bias"])
+def test_variance_of_an_affine_map_is_what_the_equation_says(bias):
+    """Of 9 terms: σ²(z_j) = Σ_k W_kj² (σ²(a_k) + u² 9/6 a_k²) + u² (z_j² + b_j²)."""
+    rng, kernel, u = np.random.default_rng(32), drawn(9, 2, seed=3), 0.25
+    a, v = rng.normal(size=(4, 9)), rng.uniform(0.1, 2, size=(4, 9))
+    op = Affine(kernel, bias)
+    z, b = op.forward(a), np.zeros(2) if bias is None else bias
+    wanted = np.einsum("kj,bk->bj", kernel**2, v + u**2 * 1.5 * a**2) + u**2 * (z**2 + b**2)
+    np.testing.assert_allclose(op.variance(u, (a,), z, (v,)), wanted, rtol=1e-13)
+    few = Affine(kernel[:4], bias).variance(u, (a[:, :4],), z, (v[:, :4],))
+    wanted = np.einsum("kj,bk->bj", kernel[:4] ** 2, v[:, :4] + u**2 * a[:, :4] ** 2) + u**2 * (z**2 + b**2)
+    np.testing.assert_allclose(few, wanted, rtol=1e-13)
+
+
+def test_variance_of_an_activation_is_that_of_its_input_times_its_slope_squared():
+    z, v = np.array([[-1.0, 0.5]]), np.array([[3.0, 5.0]])
+    op = Elementwise("relu", (np.inf, 0.25, 0.0))
+    np.testing.assert_array_equal(op.variance(0.25, (z,), op.forward(z), (v,)), [[3 / 16, 5]])
 
 
 def slopes(op, *inputs, kink="keras"):
@@ -528,7 +605,7 @@ def test_a_margin_within_rounding_is_near(op, inputs):
 def test_units_that_stand_still_have_no_kinks():
     """Two ReLUs that are off tie at 0, and nothing depends on it; stretched, one of them on makes all units move."""
     off, half = np.array([[-1.0, -2.0]]), np.array([[[-1.0], [2.0]]])
-    relu = refgrad.ops.Elementwise("relu", (np.inf, 0.0, 0.0))
+    relu = Elementwise("relu", (np.inf, 0.0, 0.0))
     for x, y, hits in [(off, off, 0), (off, half, 0), (np.array([[0.5, -1.0]]), np.array([[[0.5], [-1.0]]]), 1)]:
         shapes = (x.shape[1:], y.shape[1:])
         nodes = [Node(Source(shape), (), "in") for shape in shapes]
@@ -655,6 +732,7 @@ REFUSED_RECORDS = [
     ("batch_normalization", {"gamma": 3}, {"moving_mean": ONES, "moving_variance": ONES}, "gamma is int"),
     ("batch_normalization", {"moving_mean": None}, {"moving_variance": ONES}, "moving_mean is NoneType"),
     ("batch_normalization", {}, {"moving_mean": ONES, "moving_variance": ONES.astype(int)}, "variance is int64"),
+    *(("layer_normalization", {"epsilon": epsilon}, {}, "epsilon") for epsilon in (-1, np.nan, "1")),
     ("layer_normalization", {"axes": [-1, -2]}, {}, "ascend"),
     ("layer_normalization", {"axes": []}, {}, "axes"),
     ("layer_normalization", {"axes": [-1]}, {"gamma": ONES, "beta": np.ones(2)}, "equal ones"),

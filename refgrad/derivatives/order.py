@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import Literal
 
-from refgrad.derivatives.spans import Span, cuts, node_cost, pull_costs, push_costs, size, span
+from refgrad.derivatives.spans import Span, cuts, node_cost, pull_cost, push_costs, size, span
 from refgrad.graph import Graph
 
 Direction = Literal["forward", "reverse"]
@@ -98,8 +98,7 @@ def _reverse(graph: Graph, block: Block) -> Order:
     steps = []
     for target, rows in zip(block.targets, block.rows, strict=True):
         path = span(graph, block.sources, [target])
-        costs = pull_costs(graph, path.nodes, -1)
-        steps.append(Pull(path, rows, rows * max(costs.values())))
+        steps.append(Pull(path, rows, rows * pull_cost(graph, path.nodes)))
     return Order("reverse", tuple(steps))
 
 
@@ -132,7 +131,7 @@ class _Chain:
         """Between two points by unit vectors."""
         path = span(self.graph, [self.points[i]], [self.points[j]])
         push = push_costs(self.graph, path.nodes).get(self.points[j], 0)
-        pull = pull_costs(self.graph, path.nodes, self.points[i])[self.points[i]]
+        pull = pull_cost(self.graph, path.nodes)
         return [Push(path, self.sizes[i], self.sizes[i] * push), Pull(path, self.sizes[j], self.sizes[j] * pull)]
 
     def through(self, i: int, k: int, j: int, left: Step, right: Step) -> list[Step]:

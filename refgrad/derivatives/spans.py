@@ -83,17 +83,16 @@ def push_costs(graph: Graph, nodes: Sequence[int]) -> dict[int, int]:
     return costs
 
 
-def pull_costs(graph: Graph, nodes: Sequence[int], source: int) -> dict[int, int]:
-    """For `source` and each node, the same of pulling one unit cotangent back to it from the end of `nodes`."""
+def pull_cost(graph: Graph, nodes: Sequence[int]) -> int:
+    """The same of pulling one unit cotangent back from the end of `nodes` through all of them."""
     varies: set[int] = set()
-    total, costs = 0, {}
+    total = 0
     for index in reversed(nodes):
-        costs[index] = total
         node = graph.nodes[index]
         if not node.op.linear or index in varies:
             varies.update(node.inputs)
             total += node_cost(graph, index)
-    return {**costs, source: total}
+    return total
 
 
 def cuts(graph: Graph, source: int, nodes: Sequence[int]) -> list[int]:
