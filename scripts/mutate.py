@@ -1,10 +1,10 @@
 """Break the mathematics in thousands of small ways and see the tests notice: `python scripts/mutate.py --sample 300`.
 
 Runs in `.venv`, by hand: all mutants take an hour or two. The tests are collected and run once, which tells how long
-each takes and which functions it calls. Every mutant then gets a forked child of this process, in which the mutated function
-replaces the real one wherever it is held, and the tests that call it run until one fails. If none does, or if the
-change is in what importing runs, an import hook serves the mutated module to a fresh import of everything. Nothing on
-disk is changed. What survives is tried against the tests that need TensorFlow. Numba is hidden: the kernels would
+each takes and which functions it calls. Every mutant then gets a forked child of this process, in which the mutated
+function replaces the real one wherever it is held, and the tests that call it run until one fails. If none does, or if
+the change is in what importing runs, an import hook serves the mutated module to a fresh import of everything. Nothing
+on disk is changed. What survives is tried against the tests that need TensorFlow. Numba is hidden: the kernels would
 compile anew for each mutant. The random graphs of `test_properties.py` are left out: a survivor would take minutes.
 
 Mutants that no test could tell from the original are listed with a reason in `docs/data/mutants.json`; they are not

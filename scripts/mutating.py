@@ -203,16 +203,16 @@ class Baseline(_Tests):
     def _names(self, mutant: Mutant) -> list[str]:
         """The tests that call the mutated function: the last killers first, then the quick ones.
 
-        Where importing or collecting runs what is mutated, those that call anything in its file, and those that call
-        nothing at all but may look at it.
+        Where importing or collecting runs what is mutated, those that call anything in its file, and then all others
+        that are quick: they may look at it.
         """
-        if self._is_imported(mutant):
-            files = {name: {path for path, *_ in calls} for name, calls in self.calls.items()}
-            found = [name for name in self.items if not files[name] or mutant.path in files[name]]
-        else:
-            found = [name for name in self.items if (mutant.path, *mutant.code) in self.calls[name]]
         last = {name: place for place, name in enumerate(self.killers)}
-        return sorted(found, key=lambda name: (-last.get(name, -1), self.seconds[name]))
+        ordered = sorted(self.items, key=lambda name: (-last.get(name, -1), self.seconds[name]))
+        if not self._is_imported(mutant):
+            return [name for name in ordered if (mutant.path, *mutant.code) in self.calls[name]]
+        near = {name: any(path == mutant.path for path, *_ in self.calls[name]) for name in ordered}
+        chosen = [name for name in ordered if near[name] or self.seconds[name] < _QUICK]
+        return sorted(chosen, key=lambda name: not near[name])
 
     def _is_imported(self, mutant: Mutant) -> bool:
         return mutant.code is None or (mutant.path, *mutant.code) in self.collecting

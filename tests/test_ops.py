@@ -668,6 +668,15 @@ def test_infinity_gives_what_the_page_says(op):
         assert np.isnan(pushed).all() == np.isnan(wanted).all()
 
 
+@pytest.mark.parametrize("op", [Softmax(), LogSoftmax()], ids=lambda op: op.name)
+def test_an_entry_of_minus_infinity_adds_no_noise(op):
+    z, two = np.array([[-np.inf, 0.5, 1.0]]), np.array([[0.5, 1.0]])
+    with np.errstate(all="ignore"):
+        found = op.variance(0.25, (z,), op.forward(z), (np.zeros_like(z),))
+    alone = op.variance(0.25, (two,), op.forward(two), (np.zeros_like(two),))
+    np.testing.assert_allclose(found[:, 1:], alone, rtol=1e-14)
+
+
 REFUSED_SHAPES = [
     *((op, shapes, "sizes must be equal or 1") for op in (Add(), Multiply(), Maximum()) for shapes in [((2,), (3,))]),
     (Add(), (), "at least one input"),
@@ -778,6 +787,7 @@ def test_a_saved_network_of_many_ops_comes_back(tmp_path):
         (Add(), ((5,), (5,)), 0),
         (Reshape((5,)), ((5,),), 0),
         (PReLU(np.ones(5)), ((5,),), 5),
+        (PReLU(np.ones(5)), ((2, 5),), 10),
     ],
 )
 def test_cost_counts_multiply_adds(op, shapes, products):
