@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     )
     from refgrad.loading import load
     from refgrad.network import Network
+    from refgrad.options import Options
 
 __version__ = "0.1.0"
 
 _HOMES = {
     "Network": "refgrad.network",
+    "Options": "refgrad.options",
     "Report": "refgrad.auditing.report",
     "audit": "refgrad.auditing.audit",
     "load": "refgrad.loading",
@@ -49,6 +51,7 @@ __all__ = [
     "MismatchError",
     "MissingExtraError",
     "Network",
+    "Options",
     "RefgradError",
     "RefgradWarning",
     "Report",

@@ -19,7 +19,17 @@ from refgrad.engines import Engines
 from refgrad.errors import InputError
 from refgrad.graph import Graph
 from refgrad.inputs import as_distance, as_dtype, as_inputs, as_vectors, by_name
-from refgrad.options import Engine, Kink, Options, Request, check_product, check_samples, check_threads
+from refgrad.options import (
+    Engine,
+    Kink,
+    Options,
+    Request,
+    asked,
+    check_product,
+    check_samples,
+    check_threads,
+    takes_options,
+)
 from refgrad.planning import Plan
 from refgrad.results import pair, room, rooms, unbatched
 from refgrad.summary import summary
@@ -93,19 +103,21 @@ class Network:
         evaluation.values(self.graph, program, inputs, values, workers)
         return self._outputs.pack([unbatched(value) for value in values] if single else values)
 
+    @takes_options
     def value_and_jacobian(self, x: Any, **options: Unpack[Request]) -> tuple[Results, Jacobians]:
         """Value, and Jacobian J[b, j, i] = ∂y_j/∂x_i of each sample: `(batch, *out)` and `(batch, *out, *in)`.
 
         Options: `outputs`, `inputs`, `output_index`, `input_index`, `mode`, `kink`, `engine`, `threads`, `max_bytes`,
-        `out`, `progress`; `refgrad.options.Options` says what each means. `out` takes the pair (y, J).
+        `out`, `progress`; `refgrad.Options` says what each means. `out` takes the pair (y, J).
         """
         inputs, single = self._inputs(x)
         if not options and self._engines.runs_briefly(len(inputs[0])):
             y, jacobian = self._engines.briefly(inputs[0])
             return (y[0], jacobian[0]) if single else (y, jacobian)
-        chosen = Options(**options)
+        chosen = asked(dict(options))
         return self._evaluate(inputs, single, chosen, pair(chosen.out))
 
+    @takes_options
     def jacobian(self, x: Any, **options: Unpack[Request]) -> Jacobians:
         """Jacobian J[b, j, i] = ∂y_j/∂x_i of each sample, `(batch, *out, *in)`; options as `value_and_jacobian`.
 
@@ -114,9 +126,10 @@ class Network:
         if not options:
             return self.value_and_jacobian(x)[1]
         inputs, single = self._inputs(x)
-        chosen = Options(**options)
+        chosen = asked(dict(options))
         return self._evaluate(inputs, single, chosen, (None, chosen.out))[1]
 
+    @takes_options
     def gradient(self, x: Any, **options: Unpack[Request]) -> Results:
         """Gradient ∂y/∂x where the output is one number per sample, `(batch, *in)`; options as `jacobian`.
 
@@ -126,7 +139,7 @@ class Network:
         if not options and self.output_shapes == ((1,),) and self._engines.runs_briefly(len(inputs[0])):
             found = self._engines.briefly(inputs[0])[1].reshape(inputs[0].shape)
             return found[0] if single else found
-        chosen = Options(**options)
+        chosen = asked(dict(options))
         job = self._engines.job(len(inputs[0]), chosen)
         if job.outputs.named or job.block.rows != (1,):
             shapes = ", ".join(f"{name!r} {row}" for name, row in zip(job.outputs.names, job.rows, strict=True))
@@ -191,10 +204,11 @@ class Network:
         inputs, _ = self._inputs(x)
         return evaluation.kinks(self.graph, inputs, as_distance(tol))
 
+    @takes_options
     def plan(self, samples: int, **options: Unpack[Request]) -> Plan:
         """Which algorithm `jacobian` would run for so many samples, its counted cost, and why."""
         check_samples(samples)
-        return self._engines.job(int(samples), Options(**options)).plan
+        return self._engines.job(int(samples), asked(dict(options))).plan
 
     def summary(self) -> str:
         """A table of the layers, and what the network takes, gives and came from."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, TypedDict, get_args
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, TypedDict, TypeVar, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from refgrad.errors import InputError, UnsupportedError
 Mode = Literal["auto", "forward", "reverse", "split"]
 Kink = Literal["keras", "left", "right", "mean", "raise"]
 Engine = Literal["auto", "numpy", "numba"]
+Method = TypeVar("Method", bound=Callable[..., Any])
 MAX_BYTES = 256 * 2**20
 
 
@@ -72,6 +74,28 @@ class Options:
         if not isinstance(self.progress, bool | np.bool_):
             msg = f"progress={self.progress!r} is neither True nor False"
             raise InputError(msg)
+
+
+def asked(given: dict[str, Any]) -> Options:
+    """The options given by keyword, if there are such."""
+    known = {field.name for field in fields(Options)}
+    for name in given:
+        if name not in known:
+            msg = f"there is no option {name!r}; there are {', '.join(sorted(known))}"
+            raise InputError(msg)
+    return Options(**given)
+
+
+def takes_options(method: Method) -> Method:
+    """Let a method with `**options` show them all to `help()` and to completion."""
+    seen = inspect.signature(method)
+    named = [parameter for parameter in seen.parameters.values() if parameter.kind is not parameter.VAR_KEYWORD]
+    shown = [
+        inspect.Parameter(field.name, inspect.Parameter.KEYWORD_ONLY, default=field.default, annotation=field.type)
+        for field in fields(Options)
+    ]
+    method.__signature__ = seen.replace(parameters=[*named, *shown])  # type: ignore[attr-defined]
+    return method
 
 
 def check(option: str, value: Any, allowed: Any) -> None:

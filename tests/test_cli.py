@@ -528,9 +528,8 @@ def test_several_inputs_from_everywhere(cli, folder):
     mixed = np.hstack([AT["action"], AT["state"]])[:, [1, 4, 0, 2, 3]]
     lines = "".join(",".join(f"{number:.9g}" for number in row) + "\n" for row in mixed)
     Path("titled.csv").write_text(header + lines)
-    Path("own.csv").write_text("a,b,c,d,e\n" + Path("sa.csv").read_text())
     np.savetxt("s.csv", AT["state"], delimiter=",", fmt="%.9g")
-    ways = ("sa.npz", "sa.csv", "titled.csv", "own.csv", "state=s.npy action=a.npy", "action=a.npy state=s.csv")
+    ways = ("sa.npz", "sa.csv", "titled.csv", "state=s.npy action=a.npy", "action=a.npy state=s.csv")
     for way in ways:
         words = [word for source in way.split() for word in ("--input", source)]
         assert cli("predict", "critic.npz", *words, "-o", "y.npz") == (0, "", "")
@@ -577,6 +576,22 @@ CHOICES = [
 def test_chosen_jacobians(cli, folder, words, expected):
     assert cli("jacobian", "critic.npz", "--input", "sa.npz", *words.split(), "-o", "J.npy") == (0, "", "")
     np.testing.assert_array_equal(np.load("J.npy"), expected(CRITIC.jacobian(AT)))
+
+
+@pytest.mark.parametrize("first", ["1.0O", "0.5;", "0.5 m", "1_0", "'0.5", '"0.5"', "2nd", "0.5\t1"])
+def test_a_misspelt_number_is_no_title(cli, first):
+    status, out, err = cli("predict", QUESTION, stdin=f"{first}\n2\n3\n")
+    assert (status, out) == (2, "")
+    assert "standard input: line 1: " in err
+    assert "is not numbers separated by commas" in err
+
+
+def test_titles_of_several_inputs_must_be_theirs(cli, folder):
+    """Anything else would be read by place: the numbers of one input as those of another."""
+    Path("other.csv").write_text("State[0],State[1],State[2],Action[0],Action[1]\n1,2,3,4,5\n")
+    status, out, err = cli("predict", "critic.npz", "--input", "other.csv")
+    assert (status, out) == (2, "")
+    assert "title 'State[0]' is not, or not alone, one of this network's: state[0], state[1]" in err
 
 
 def test_chosen_titles_and_values(cli, folder):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
+import inspect
 import multiprocessing
 import os
 import pickle
@@ -269,9 +271,17 @@ def test_options_that_are_refused(options, message):
         NET.jacobian(X, **options)
 
 
-def test_an_option_that_does_not_exist_is_a_type_error():
-    with pytest.raises(TypeError, match="tolerance"):
-        NET.jacobian(X, tolerance=1)
+def test_an_option_that_does_not_exist_is_refused():
+    for call in (NET.jacobian, NET.value_and_jacobian, NET.gradient):
+        with pytest.raises(refgrad.InputError, match=r"there is no option 'modes'; there are engine, .*mode, out"):
+            call(X, modes="forward")
+
+
+def test_help_shows_the_options():
+    for method in (NET.jacobian, NET.value_and_jacobian, NET.gradient, NET.plan):
+        shown = inspect.signature(method).parameters
+        assert list(shown)[1:] == [field.name for field in dataclasses.fields(refgrad.Options)]
+        assert shown["mode"].default == "auto"
 
 
 @pytest.mark.parametrize(

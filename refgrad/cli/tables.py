@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from array import array as growing
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from refgrad.arrays import Array, Shape, flat
 from refgrad.errors import FormatError
 
 _ROWS = 1000
+_TITLE = re.compile(r'\s*"?[^\W\d]')
+"""How a title begins. A number that is misspelt is no title: its row would be lost without a word."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +39,7 @@ def _number(cell: str) -> float | None:
 
 
 def read(lines: Iterable[str]) -> Table:
-    """Rows of numbers separated by commas; a first line without a single number holds titles."""
+    """Rows of numbers separated by commas; a first line of names, each beginning with a letter, holds titles."""
     numbers = growing("d")
     titles: list[str] = []
     width = first = above = 0
@@ -49,7 +52,7 @@ def read(lines: Iterable[str]) -> Table:
         if len(row) == len(cells) == (width or len(row)):
             numbers.extend(row)
             width, first = len(row), first or place
-        elif row or titles or width:
+        elif row or titles or width or not all(_TITLE.match(cell) for cell in text.split(",")):
             wanted = f"{width} numbers" if width else "numbers"
             msg = f"line {place}: {text:.60} is not {wanted} separated by commas"
             raise FormatError(msg)
@@ -71,14 +74,15 @@ def labels(name: str, features: Shape) -> npt.NDArray[Any]:
 
 
 def split(table: Table, names: Sequence[str], shapes: Sequence[Shape]) -> list[Array]:
-    """The columns of each input, `(batch, *features)`: found by their titles if those name them, else in order."""
+    """The columns of each input, `(batch, *features)`: by their titles if those name them, else in order."""
     called = [str(label) for name, shape in zip(names, shapes, strict=True) for label in labels(name, shape).flat]
     titles, rows = table.titles, table.numbers
     if rows.shape[1] != len(called):
         expected = ", ".join(f"{name!r}: {np.prod(shape)}" for name, shape in zip(names, shapes, strict=True))
         msg = f"line {table.first} has {rows.shape[1]} numbers; expected are {len(called)} ({expected})"
         raise FormatError(msg)
-    if set(titles) & set(called):
+    # The features of one input may be called anything; of several, only names tell which column is whose.
+    if set(titles) & set(called) or (titles and len(names) > 1):
         if sorted(titles) != sorted(called):
             odd = next((title for title in titles if title not in called or titles.count(title) > 1), "")
             msg = f"line {table.line}: title {odd!r} is not, or not alone, one of this network's: {', '.join(called)}"
