@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from refgrad.arrays import Array
 from refgrad.errors import MismatchError
-from refgrad.keras.archive import RawLayer, RawModel
+from refgrad.keras.archive import RawLayer
 
 Path = tuple[str, ...]
 
@@ -94,9 +94,29 @@ def _check_numbers(wanted: Sequence[Wanted], stored: Sequence[RawLayer], named: 
             raise MismatchError(msg)
 
 
+_KERAS_1 = {
+    "W": "kernel",
+    "b": "bias",
+    "gamma": "gamma",
+    "beta": "beta",
+    "running_mean": "moving_mean",
+    "running_std": "moving_variance",
+    "alphas": "alpha",
+}
+"""Role in Keras 1 → role. What it calls "std" is the variance."""
+
+
 def _plain(name: str) -> Path:
-    """The parts of a weight's name, without the number of TensorFlow's output."""
-    return tuple(re.sub(r":\d+$", "", name).split("/"))
+    """The parts of a weight's name, the role last, without the number of TensorFlow's output.
+
+    Keras 1 joins layer and role, `dense_1_W`, which TensorFlow numbers where it has met the name before. An array
+    without a name is `param_<i>`.
+    """
+    *scope, last = re.sub(r":\d+$", "", name).split("/")
+    if unnamed := re.fullmatch(r"param_(\d+)", last):
+        return (*scope, unnamed[1])
+    joined = re.fullmatch(rf"(.+)_({'|'.join(_KERAS_1)})(_\d+)?", last)
+    return (*scope, last) if joined is None else (*scope, joined[1], _KERAS_1[joined[2]])
 
 
 def _roles(want: Wanted, layer: RawLayer) -> dict[str, Array]:
@@ -157,9 +177,12 @@ def _of_nested(model: Wanted, stored: RawLayer) -> dict[Path, RawLayer]:
     return found
 
 
-def _assigned(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Path, dict[str, Array]]:
-    """The arrays by role of layers that lie side by side, and of those nested in them."""
-    by_names = all(layer.name is not None for layer in stored)
+def assign(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Path, dict[str, Array]]:
+    """The arrays by role of layers that lie side by side, and of those nested in them.
+
+    A layer without its weights, or weights without a layer, are refused.
+    """
+    by_names = all(layer.name is not None for layer in stored if layer.arrays or layer.layers)
     found = _by_name(wanted, stored) if by_names else _by_class(wanted, stored)
     used = {id(layer) for layer in found.values()}
     left = [layer for layer in stored if (layer.arrays or layer.layers) and id(layer) not in used]
@@ -190,10 +213,5 @@ def _assigned(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Path
             if layer.arrays:
                 msg = f"layer {want.name!r} ({want.class_name}) has arrays of its own beside those of its layers"
                 raise MismatchError(msg)
-            arrays |= _assigned(want.layers, layer.layers)
+            arrays |= assign(want.layers, layer.layers)
     return arrays
-
-
-def assign(wanted: Sequence[Wanted], raw: RawModel) -> dict[Path, dict[str, Array]]:
-    """Every layer's arrays by role; a layer without its weights, or weights without a layer, are refused."""
-    return _assigned(wanted, raw.layers)
