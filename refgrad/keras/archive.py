@@ -4,43 +4,21 @@ from __future__ import annotations
 
 import io
 import os
-import re
 import zipfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import h5py
-
-from refgrad.arrays import Array
 from refgrad.errors import FormatError, InputError, LimitError, UnsupportedError, naming
 from refgrad.graph import Files
-from refgrad.keras import hdf5
+from refgrad.keras import layout
 from refgrad.keras.content import LARGEST_TEXT, kind, parse, read_bytes
-from refgrad.keras.hdf5 import Folder
+from refgrad.keras.layout import RawLayer, Stored, version
 from refgrad.paths import Given, as_file, called, is_json_text
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
-
-DEEPEST = 32
-"""How many models may lie one in the other."""
-
-
-@dataclass(frozen=True, eq=False)
-class RawLayer:
-    """The arrays stored for one layer, in the file's order, under the names the file gives them.
-
-    `name` is the layer's name in the config where the file records it; `group` is where in the file the arrays are. A
-    nested model has `layers` of its own, or (Keras 1–2) the arrays of them all, under names with the layers' in them.
-    """
-
-    group: str
-    name: str | None
-    arrays: dict[str, Array]
-    layers: tuple[RawLayer, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,114 +38,7 @@ class RawModel:
     @cached_property
     def layers(self) -> tuple[RawLayer, ...]:
         """The arrays of every layer, in the file's order."""
-        with hdf5.opened(self.weights) as file:
-            root = Folder(((file, ""),))
-            if _is_legacy(file):
-                return tuple(_legacy_layers(_legacy_root(file), len(self.weights)))
-            own = root.folder("vars")
-            if own is not None and list(own):
-                msg = "the model has weights of its own beside those of its layers: what they do is not in the file"
-                raise UnsupportedError(msg)
-            return tuple(_numbered_layers(root, len(self.weights), set()))
-
-
-@dataclass(frozen=True, eq=False)
-class _Weights:
-    content: bytes
-    container: str
-    config: str | None = None
-    writer: str | None = None
-
-
-def _is_legacy(file: h5py.File) -> bool:
-    """Whether the layout is that of Keras 1–2, which lists its layers by name."""
-    return hdf5.texts(file, "layer_names") is not None or "model_weights" in file
-
-
-def _legacy_root(file: h5py.File) -> h5py.Group:
-    """The group that lists the layers: a layer may be called model_weights as well."""
-    return file if hdf5.texts(file, "layer_names") is not None else hdf5.child(file, "model_weights")
-
-
-def _legacy_layers(root: h5py.Group, budget: int) -> Iterator[RawLayer]:
-    """Keras 1–2 layout: the order is that of `layer_names`, and within a layer that of `weight_names`."""
-    names = hdf5.texts(root, "layer_names")
-    if names is None:
-        held = ", ".join(map(repr, sorted(root)[:4])) or "nothing"
-        msg = f"the HDF5 file has neither 'layer_names' nor a 'layers' group but {held}: no layout that can be read yet"
-        raise FormatError(msg)
-    for name in names:
-        group = hdf5.child(root, name)
-        paths = None if group is None else hdf5.texts(group, "weight_names")
-        if paths is None:
-            msg = f"layer {name!r} is listed in 'layer_names' but has no group with 'weight_names'"
-            raise FormatError(msg)
-        arrays = {}
-        for path in paths:
-            dataset = hdf5.descend(group, path)
-            if dataset is None:
-                msg = f"layer {name!r}: weight {path!r} is listed but missing"
-                raise FormatError(msg)
-            arrays[path] = hdf5.array(dataset, budget)
-        yield RawLayer(name, name, arrays)
-
-
-_LAYERS = ("layers", "_layer_checkpoint_dependencies")
-"""Where a model's layers are; tf.keras 2.12 and 2.13 had a name of their own, where they count a layer twice."""
-
-
-def _folder_of_layers(model: Folder) -> Folder:
-    found = [name for name in _LAYERS if name in model]
-    layers = model.folder(found[0]) if len(found) == 1 else None
-    if layers is None:
-        held = " and ".join(map(repr, found)) or ", ".join(map(repr, sorted(model)[:4])) or "nothing"
-        msg = f"the weights have neither 'layer_names' nor one group 'layers' but {held}: no layout that can be read"
-        raise FormatError(msg)
-    return layers
-
-
-def _numbered_layers(model: Folder, budget: int, above: set[Any], depth: int = 0) -> Iterator[RawLayer]:
-    """Keras 3 layout: `layers/<class>[_k]/vars/<i>`, with the layer's name on `vars` from newer writers.
-
-    A nested model is a group with `layers` of its own; `above` are those met so far, none of which may come again.
-    """
-    layers = _folder_of_layers(model)
-    if depth > DEEPEST or not above.isdisjoint(layers.parts):
-        msg = f"{layers.parts[0][0].name} is there twice, by links, or over {DEEPEST} models lie one in the other"
-        raise FormatError(msg)
-    above.update(layers.parts)
-    for name in layers:
-        group = layers.folder(name)
-        variables = None if group is None else group.folder("vars")
-        nested = group is not None and any(inner in group for inner in _LAYERS)
-        yield RawLayer(
-            name,
-            None if variables is None else variables.text("name"),
-            {} if variables is None else variables.arrays(budget),
-            tuple(_numbered_layers(group, budget, above, depth + 1)) if group is not None and nested else (),
-        )
-
-
-def _weights(content: bytes) -> _Weights:
-    """What an HDF5 file of either layout says beside its arrays."""
-    with hdf5.opened(content) as file:
-        if not _is_legacy(file):
-            _folder_of_layers(Folder(((file, ""),)))
-            return _Weights(content, "weights .h5 of Keras 3 layout")
-        root = _legacy_root(file)
-        config = file.attrs.get("model_config")
-        writer = file.attrs.get("keras_version", root.attrs.get("keras_version"))
-        return _Weights(
-            content,
-            "legacy weights .h5" if config is None else "legacy .h5",
-            None if config is None else hdf5.text(config),
-            _version(writer),
-        )
-
-
-def _version(recorded: object) -> str | None:
-    found = hdf5.text(recorded)
-    return found if re.fullmatch(r"\d+\.\d+[\w.+-]*", found) else None
+        return layout.layers(self.weights)
 
 
 def _folder(archive: zipfile.ZipFile) -> str:
@@ -223,8 +94,8 @@ def _whole_folder(path: Path) -> RawModel:
 
 
 def _whole(config: bytes, metadata: bytes, weights: bytes, container: str) -> RawModel:
-    version = parse(metadata, _METADATA).get("keras_version")
-    return RawModel(_model(config), weights, _version(version), container)
+    recorded = parse(metadata, _METADATA).get("keras_version")
+    return RawModel(_model(config), weights, version(recorded), container)
 
 
 def _model(config: str | bytes) -> dict[str, Any]:
@@ -244,7 +115,7 @@ def _config_text(given: Given) -> bytes:
         return read_bytes(file)
 
 
-def _stored(given: Given) -> _Weights:
+def _stored(given: Given) -> Stored:
     """The weights in a file that was named for them."""
     file = as_file(given, "weights=")
     with naming(called(file)):
@@ -252,17 +123,17 @@ def _stored(given: Given) -> _Weights:
         if kind(content) != "hdf5":
             msg = "the weights are no HDF5 file"
             raise FormatError(msg)
-        return _weights(content)
+        return layout.stored(content)
 
 
-def _pair(config: bytes, stored: _Weights) -> RawModel:
+def _pair(config: bytes, stored: Stored) -> RawModel:
     """A config and weights that were saved apart; the config's version decides what its words mean.
 
     A config with modules beside its classes and no version is Keras 3's, whoever wrote the weights.
     """
     model = _model(config)
     of_weights = stored.writer if "module" not in model or str(stored.writer).startswith("3.") else None
-    writer = _version(model.get("keras_version")) or of_weights
+    writer = version(model.get("keras_version")) or of_weights
     return RawModel(model, stored.content, writer, f"JSON + {stored.container}")
 
 
@@ -281,7 +152,7 @@ def _read(file: Path | bytes, config: Given | None, weights: Given | None) -> Ra
         raise InputError(msg)
     if found == "zip":
         return _whole_zip(content)
-    stored = _weights(content)
+    stored = layout.stored(content)
     if config is not None:
         return _pair(_config_text(config), stored)
     if stored.config is None:

@@ -12,11 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 from refgrad.errors import FormatError, MismatchError, RefgradWarning, UnsupportedError, naming
-from refgrad.keras.archive import DEEPEST, RawModel
+from refgrad.keras.archive import RawModel
 from refgrad.keras.branches import merged
 from refgrad.keras.calls import Tensors, calls, ends
 from refgrad.keras.canonical import UNNAMED, LayerConfig, ModelConfig, Reference
 from refgrad.keras.layers import LAYERS
+from refgrad.keras.layout import DEEPEST
 from refgrad.keras.policies import policy
 from refgrad.keras.refused import reason
 from refgrad.keras.rows import Row, built_in, canonical

@@ -90,11 +90,14 @@ class Folder:
 
     def arrays(self, budget: int) -> dict[str, Array]:
         """Everything in it as an array, by name: numbers in their order, 2 before 10."""
-        (group, _), *others = self.parts
-        if others:
-            msg = f"{group.name} is there twice: as a group in a group and with a backslash in its name"
-            raise FormatError(msg)
-        return {key: array(child(group, key), budget) for key in sorted(group, key=lambda key: (len(key), key))}
+        found = {}
+        for name in sorted(self, key=lambda name: (len(name), name)):
+            (group, place), *others = self._named[name]
+            if others:
+                msg = f"{group.name}/{place} is there twice: in a group and with a backslash in its name"
+                raise FormatError(msg)
+            found[name] = array(child(group, place), budget)
+        return found
 
     def text(self, name: str) -> str | None:
         """An attribute as text, if it has it."""

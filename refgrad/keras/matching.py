@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from refgrad.arrays import Array
 from refgrad.errors import MismatchError
-from refgrad.keras.archive import RawLayer
+from refgrad.keras.layout import RawLayer
 
 Path = tuple[str, ...]
 
@@ -76,7 +76,7 @@ def _by_class(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Path
 def _by_name(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Path, RawLayer]:
     named: dict[str | None, RawLayer] = {}
     for layer in stored:
-        if layer.name in named:
+        if layer.name is not None and layer.name in named:
             msg = f"the weights file has two layers named {layer.name!r}"
             raise MismatchError(msg)
         named[layer.name] = layer
