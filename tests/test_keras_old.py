@@ -317,3 +317,237 @@ SAME = {
 def test_other_words_for_the_same_network(name, base, tmp_path):
     net = refgrad.load(written(changed(*SAME[name]), tmp_path / "model.h5"))
     assert net.digest == base.digest
+
+
+# Models in models, and Merge: each is the Functional model of today's layers.
+
+
+def entry(class_name, name, *taken, **config):
+    """A layer of a Functional model, called once."""
+    return {**layer(class_name, name, **config), "name": name, "inbound_nodes": [[[*one, {}] for one in taken]]}
+
+
+def source(name, *shape):
+    return {**entry("InputLayer", name, batch_input_shape=[None, *shape]), "inbound_nodes": []}
+
+
+def functional(layers, inputs, outputs):
+    ends = {"input_layers": [[name, 0, 0] for name in inputs], "output_layers": [[name, 0, 0] for name in outputs]}
+    return {"class_name": "Functional", "config": {"name": "model_1", "layers": layers, **ends}}
+
+
+def h5(folder, config, weights, version="2.4.0", **others):
+    file = {"config": config, "weights": weights, "attrs": {"keras_version": version}, **others}
+    return refgrad.load(written(file, folder / "model.h5"))
+
+
+LEFT, RIGHT = dense_weights("left", 3, 4), dense_weights("right", 2, 4)
+MODES = {
+    "sum": ("Add", {}),
+    "mul": ("Multiply", {}),
+    "ave": ("Average", {}),
+    "max": ("Maximum", {}),
+    "concat": ("Concatenate", {"axis": -1}),
+    "dot": ("Dot", {"axes": 1, "normalize": False}),
+}
+
+
+def merge(mode, **others):
+    """A Merge as Keras 1 writes it."""
+    rest = {"output_shape": None, "output_shape_type": "raw", "output_mask": None, "output_mask_type": "raw"}
+    config = {"mode": mode, "mode_type": "raw", "concat_axis": -1, "dot_axes": 1, "arguments": {}, **rest}
+    return layer("Merge", "merge_1", **{**config, **others})
+
+
+def two_branches(merging):
+    """x (3,) and z (2,), each through a Dense of its own, then what is given, in one of Functional's words."""
+    layers = [
+        source("left_input", 3),
+        entry("Dense", "left", ("left_input", 0, 0), units=4, activation="tanh"),
+        source("right_input", 2),
+        entry("Dense", "right", ("right_input", 0, 0), units=4),
+        {**merging, "inbound_nodes": [[["left", 0, 0, {"mask": None}], ["right", 0, 0, {"mask": None}]]]},
+    ]
+    return functional(layers, ["left_input", "right_input"], ["merge_1"])
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_merge_is_the_layer_of_its_mode(mode, tmp_path):
+    weights = {"left": LEFT, "right": RIGHT}
+    class_name, config = MODES[mode]
+    today = h5(tmp_path, two_branches(layer(class_name, "merge_1", **config)), weights)
+    assert h5(tmp_path, two_branches(merge(mode)), weights, "2.1.5").digest == today.digest
+
+
+@pytest.mark.parametrize("version", ["1.2.2", "2.0.6"])
+def test_a_sequential_may_begin_with_a_merge_of_models(version, tmp_path):
+    """Its branches' layers are stored side by side with its own; one of the branches may be a layer alone."""
+    branches = [
+        {"class_name": "Sequential", "config": [layer("Dense", "left", output_dim=4, activation="tanh", input_dim=3)]},
+        layer("Dense", "right", output_dim=4, batch_input_shape=[None, 2]),
+    ]
+    old = {
+        "class_name": "Sequential",
+        "config": [merge("sum", layers=branches), layer("Activation", "end", activation="elu")],
+    }
+    today = two_branches(layer("Add", "merge_1"))
+    today["config"]["layers"].append(entry("Activation", "end", ("merge_1", 0, 0), activation="elu"))
+    today["config"]["output_layers"] = [["end", 0, 0]]
+    weights = {"left": LEFT, "right": RIGHT, "merge_1": {}, "end": {}}
+    assert h5(tmp_path, old, weights, version).digest == h5(tmp_path, today, weights).digest
+
+
+BAD_MERGES = {
+    "cos": ({"mode": "cos"}, "mode: 'cos' is none of the modes that can be read: sum, mul, ave, max, concat, dot"),
+    "lambda": ({"mode": "<lambda>", "mode_type": "lambda"}, "mode_type='lambda' is not supported"),
+    "arguments": ({"mode": "sum", "arguments": {"a": 1}}, "arguments={'a': 1} is not supported"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_MERGES)
+def test_merges_that_are_refused(name, tmp_path):
+    config, message = BAD_MERGES[name]
+    with pytest.raises(refgrad.UnsupportedError, match=rf"layer 'merge_1' \(Merge\): {message}"):
+        h5(tmp_path, two_branches(merge(**config)), {"left": LEFT, "right": RIGHT}, "1.2.2")
+
+
+def test_branches_of_one_name_are_refused(tmp_path):
+    branches = [{"class_name": "Sequential", "config": [layer("Dense", "left", output_dim=4, input_dim=3)]}] * 2
+    old = {"class_name": "Sequential", "config": [merge("sum", layers=branches)]}
+    with pytest.raises(refgrad.FormatError, match="two layers are named 'left"):
+        h5(tmp_path, old, {"left": LEFT, "merge_1": {}}, "1.2.2")
+
+
+INNER = [
+    layer("Dense", "dense_1", units=4, activation="relu", batch_input_shape=[None, 3]),
+    layer("Dense", "dense_2", units=4),
+]
+NESTED = {
+    "Keras 2.4": "block/{name}/{role}:0",
+    "Keras 2": "{name}/{role}:0",
+    "Theano": "{name}/{role}",
+    "a name met before": "{name}_1/{role}:0",
+    "Keras 1": "{name}_{old}:0",
+    "Keras 1, Theano": "{name}_{old}",
+    "Keras 1, a name met before": "{name}_{old}_2:0",
+}
+
+
+@pytest.mark.parametrize("name", NESTED)
+@pytest.mark.parametrize("listed", [False, True])
+def test_nested_weights_are_found_under_every_name(name, listed, tmp_path):
+    """Up to 2.2.2 a Sequential in a Sequential has no name in the config: the list of the weights gives it."""
+    held = {"dense_1": LEFT, "dense_2": {"left/kernel:0": array(4, 4), "left/bias:0": array(4)}}
+
+    def model(pattern, bare):
+        inner = {"class_name": "Sequential", "config": INNER if bare else {"name": "block", "layers": INNER}}
+        layers = [inner, layer("Activation", "end", activation="tanh")]
+        weights = {
+            pattern.format(name=of, role=role, old=ROLES_OF_KERAS_1[role]): value
+            for of, arrays in held.items()
+            for role, value in zip(("kernel", "bias"), arrays.values(), strict=True)
+        }
+        config = layers if bare else {"name": "outer", "layers": layers}
+        return h5(tmp_path, {"class_name": "Sequential", "config": config}, {"block": weights, "end": {}})
+
+    assert model(NESTED[name], listed).digest == model("block/{name}/{role}:0", False).digest
+
+
+def test_a_nameless_model_needs_its_place_in_the_list_of_weights(tmp_path):
+    config = {"class_name": "Sequential", "config": [{"class_name": "Sequential", "config": INNER}]}
+    with pytest.raises(refgrad.MismatchError, match="not the same in the same order"):
+        h5(tmp_path, config, {"block": {}, "other": {}}, "2.1.0")
+
+
+# A config and weights of two sessions, classes of authors', and what is refused.
+
+
+def pair(folder, config, weights, **attrs):
+    with h5py.File(folder / "weights.h5", "w") as out:
+        out.attrs.update(attrs)
+        put(out, weights)
+    return refgrad.load(folder / "weights.h5", config=json.dumps(config))
+
+
+def three_dense(*names):
+    layers = [layer("Dense", name, units=3, activation="tanh") for name in names]
+    layers[0]["config"]["batch_input_shape"] = [None, 3]
+    return {"class_name": "Sequential", "config": {"name": "s", "layers": layers}, "keras_version": "2.3.1"}
+
+
+@pytest.mark.parametrize(
+    ("names", "accepted"),
+    [
+        (("dense_4", "dense_5", "dense_6"), True),
+        (("dense_9", "dense_10", "dense_11"), True),
+        (("dense_6", "dense_5", "dense_4"), False),
+        (("dense_2", "dense_3", "dense_4"), False),
+        (("dense_4", "dense_5"), False),
+        (("a", "b", "c"), False),
+    ],
+)
+def test_weights_of_another_session_are_taken_in_their_order(names, accepted, tmp_path):
+    """Keras numbers automatic names by session; it takes them in their order whatever they are. We ask for more."""
+    values = [dense_weights("x", 3, 3).values() for _ in names]
+    stored = {
+        name: dict(zip((f"{name}/kernel:0", f"{name}/bias:0"), value, strict=True))
+        for name, value in zip(names, values, strict=True)
+    }
+    config = three_dense("dense_1", "dense_2", "dense_3")
+    if not accepted:
+        with pytest.raises(refgrad.MismatchError, match="without weights 'dense_1'"):
+            pair(tmp_path, config, stored)
+        return
+    with pytest.warns(refgrad.RefgradWarning, match=f"taken in their order: dense_1 is {names[0]}, dense_2 is"):
+        net = pair(tmp_path, config, stored)
+    own = dict(zip(("dense_1", "dense_2", "dense_3"), stored.values(), strict=True))
+    assert net.digest == pair(tmp_path, config, own).digest
+
+
+@pytest.mark.parametrize(
+    ("config", "weights", "generation"),
+    [
+        ({"keras_version": "2.1.5"}, {"keras_version": "3.4.0"}, 2),
+        ({"keras_version": "3.4.0", "module": "keras"}, {"keras_version": "2.1.5"}, 3),
+        ({"module": "keras"}, {"keras_version": "2.1.5"}, 3),
+        ({"module": "keras"}, {"keras_version": "3.4.0"}, 3),
+        ({}, {"keras_version": "3.4.0"}, 3),
+        ({}, {"keras_version": "1.2.2"}, 2),
+        ({}, {}, 2),
+    ],
+)
+def test_the_config_says_whose_words_it_is_in(config, weights, generation, tmp_path):
+    """hard_sigmoid is another function in each generation."""
+    model = {"class_name": "Sequential", "config": three_dense("a")["config"], **config}
+    model["config"]["layers"][0]["config"]["activation"] = "hard_sigmoid"
+    net = pair(tmp_path, model, {"a": {"a/kernel:0": np.eye(3, dtype="f4"), "a/bias:0": np.zeros(3, "f4")}}, **weights)
+    np.testing.assert_allclose(net.jacobian(np.zeros(3)), np.eye(3) * {2: 0.2, 3: 1 / 6}[generation], rtol=1e-6)
+
+
+def test_a_config_may_be_what_get_config_gives(base, tmp_path):
+    config = BASE["config"]["config"]
+    assert pair(tmp_path, config, BASE["weights"], keras_version="2.4.0").digest == base.digest
+    ends = two_branches(layer("Add", "merge_1"))["config"]
+    assert pair(tmp_path, ends, {"left": LEFT, "right": RIGHT}).input_names == ("left_input", "right_input")
+
+
+@pytest.mark.parametrize("shape", ["Sequential", "Functional"])
+def test_a_class_of_its_authors_is_read_by_its_configs_shape(shape, base, tmp_path):
+    if shape == "Sequential":
+        config, weights, same = copy.deepcopy(BASE["config"]), BASE["weights"], base
+    else:
+        config, weights = two_branches(layer("Add", "merge_1")), {"left": LEFT, "right": RIGHT}
+        same = h5(tmp_path, config, weights)
+    config["class_name"] = "MyNet"
+    with pytest.warns(refgrad.RefgradWarning, match=f"MyNet, a custom class: it is read as the {shape} model"):
+        assert h5(tmp_path, config, weights).digest == same.digest
+
+
+def test_an_input_that_feeds_nothing_has_a_derivative_of_zero(tmp_path):
+    config = two_branches(layer("Add", "merge_1"))
+    config["config"]["output_layers"] = [["left", 0, 0]]
+    net = h5(tmp_path, config, {"left": LEFT, "right": RIGHT})
+    jacobian = net.jacobian([np.ones((5, 3)), np.ones((5, 2))])
+    assert net.input_names == ("left_input", "right_input")
+    np.testing.assert_array_equal(jacobian["right_input"], np.zeros((5, 4, 2)))
+    assert np.abs(jacobian["left_input"]).max() > 0

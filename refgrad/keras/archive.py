@@ -100,6 +100,9 @@ def _whole(config: bytes, metadata: bytes, weights: bytes, container: str) -> Ra
 
 def _model(config: str | bytes) -> dict[str, Any]:
     found = parse(config, "the config")
+    if isinstance(found.get("layers"), list) and "class_name" not in found:
+        # what get_config() gives
+        found = {"class_name": "Functional" if "input_layers" in found else "Sequential", "config": found}
     if not isinstance(found.get("config"), (dict, list)) or not isinstance(found.get("class_name"), str):
         msg = "the JSON is no Keras model: it has no 'class_name' and 'config'"
         raise FormatError(msg)

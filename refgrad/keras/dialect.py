@@ -6,18 +6,18 @@ in `calls`, in `values`, or one key in a layer's row.
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from refgrad.errors import FormatError, MismatchError, RefgradWarning, UnsupportedError, naming
+from refgrad.errors import FormatError, UnsupportedError, naming
 from refgrad.keras.archive import RawModel
 from refgrad.keras.branches import merged
 from refgrad.keras.calls import Tensors, calls, ends
 from refgrad.keras.canonical import UNNAMED, LayerConfig, ModelConfig, Reference
 from refgrad.keras.layers import LAYERS
 from refgrad.keras.layout import DEEPEST
+from refgrad.keras.outermost import by_shape, generation, with_names
 from refgrad.keras.policies import policy
 from refgrad.keras.refused import reason
 from refgrad.keras.rows import Row, built_in, canonical
@@ -226,55 +226,9 @@ def _model(entry: Mapping[str, Any], generation: int) -> ModelConfig:
     return model
 
 
-def _generation(raw: RawModel) -> int:
-    """Keras 3 from version 3 on; where no version is recorded, Keras 3 is known by the `module` beside a class."""
-    if raw.writer is None:
-        layers = raw.config["config"].get("layers") if isinstance(raw.config["config"], dict) else None
-        first = layers[0] if isinstance(layers, list) and layers else {}
-        return 3 if "module" in raw.config or (isinstance(first, dict) and "module" in first) else 2
-    return 3 if int(raw.writer.split(".")[0]) >= 3 else 2
-
-
-def _by_shape(found: Mapping[str, Any]) -> str:
-    """The class of models that a class of its author's has the config of."""
-    class_name, config = found["class_name"], found["config"]
-    if not isinstance(config, dict) or not isinstance(config.get("layers"), list):
-        msg = f"the model is a {class_name:.60}, a custom class whose config lists no layers: what it computes is not "
-        msg += "in the file; rebuild it as a Sequential or Functional model and save that"
-        raise UnsupportedError(msg)
-    shape = "Functional" if "input_layers" in config else "Sequential"
-    msg = f"the model is a {class_name:.60}, a custom class: it is read as the {shape} model that its config describes"
-    warnings.warn(msg, RefgradWarning, stacklevel=2)
-    return shape
-
-
-def _named(raw: RawModel) -> Any:
-    """The model's config; where it is a bare list, with the names of the models in it.
-
-    Such a list names no model, but the weights are listed in the same order by name.
-    """
-    config = raw.config["config"]
-    if not isinstance(config, list) or all("name" in entry for entry in config if _nameless(entry)):
-        return config
-    stored = [layer.name for layer in raw.layers]
-    entries = [entry for entry in config if len(config) == len(stored) or entry.get("class_name") != "InputLayer"]
-    names = [None if _nameless(entry) else _entry(entry)[1] for entry in entries]
-    if len(names) != len(stored) or any(name not in (None, held) for name, held in zip(names, stored, strict=True)):
-        msg = (
-            f"the config has the layers {names!s:.200} and the weights {stored!s:.200}: not the same in the same order"
-        )
-        raise MismatchError(msg)
-    found = dict(zip(map(id, entries), stored, strict=True))
-    return [{**entry, "name": found[id(entry)]} if _nameless(entry) else entry for entry in config]
-
-
-def _nameless(entry: Any) -> bool:
-    return isinstance(entry, dict) and isinstance(entry.get("config"), list) and "name" not in entry
-
-
 def translate(raw: RawModel) -> ModelConfig:
     """The canonical config of a raw model."""
-    class_name = raw.config["class_name"]
     _check_depth(raw.config)
-    own = class_name not in MODELS or not built_in(raw.config)
-    return _model({"class_name": _by_shape(raw.config) if own else class_name, "config": _named(raw)}, _generation(raw))
+    own = raw.config["class_name"] in MODELS and built_in(raw.config)
+    class_name = raw.config["class_name"] if own else by_shape(raw.config)
+    return _model({"class_name": class_name, "config": with_names(raw)}, generation(raw))

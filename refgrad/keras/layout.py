@@ -75,6 +75,15 @@ def _legacy_layers(root: h5py.Group, budget: int) -> Iterator[RawLayer]:
         yield RawLayer(name, name, arrays)
 
 
+def _check_own(root: h5py.Group) -> None:
+    """Refuse weights that a model has beside those of its layers: later tf.keras stores them under a name of theirs."""
+    own = hdf5.child(root, "top_level_model_weights")
+    if own is not None and hdf5.texts(own, "weight_names"):
+        raise UnsupportedError(_OWN)
+
+
+_OWN = "the model has weights of its own beside those of its layers: what they do is not in the file"
+
 _LAYERS = ("layers", "_layer_checkpoint_dependencies")
 """Where a model's layers are; tf.keras 2.12 and 2.13 had a name of their own, where they count a layer twice."""
 
@@ -115,12 +124,13 @@ def layers(content: bytes) -> tuple[RawLayer, ...]:
     """The arrays of every layer, in the file's order."""
     with hdf5.opened(content) as file:
         if _is_legacy(file):
-            return tuple(_legacy_layers(_legacy_root(file), len(content)))
+            legacy = _legacy_root(file)
+            _check_own(legacy)
+            return tuple(_legacy_layers(legacy, len(content)))
         root = Folder(((file, ""),))
         own = root.folder("vars")
         if own is not None and list(own):
-            msg = "the model has weights of its own beside those of its layers: what they do is not in the file"
-            raise UnsupportedError(msg)
+            raise UnsupportedError(_OWN)
         return tuple(_numbered_layers(root, len(content), set()))
 
 

@@ -6,11 +6,12 @@ Layers are named by their path: the names of the models they lie in, and their o
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from refgrad.arrays import Array
-from refgrad.errors import MismatchError
+from refgrad.errors import MismatchError, RefgradWarning
 from refgrad.keras.layout import RawLayer
 
 Path = tuple[str, ...]
@@ -106,6 +107,37 @@ _KERAS_1 = {
 """Role in Keras 1 → role. What it calls "std" is the variance."""
 
 
+def _ranks(names: Sequence[str], stems: Sequence[str]) -> list[tuple[str, int]] | None:
+    """Keras's automatic names without their numbers, and which of its kind each is; None if some are not automatic."""
+    found = [re.fullmatch(rf"{stem}(?:_(\d{{1,9}}))?", name) for name, stem in zip(names, stems, strict=True)]
+    numbers = [int(match[1] or 0) for match in found if match is not None]
+    if len(numbers) < len(names):
+        return None
+    of_kind: dict[str, list[int]] = {}
+    for stem, number in zip(stems, numbers, strict=True):
+        of_kind.setdefault(stem, []).append(number)
+    order = {stem: sorted(numbers) for stem, numbers in of_kind.items()}
+    return [(stem, order[stem].index(number)) for stem, number in zip(stems, numbers, strict=True)]
+
+
+def _renumbered(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Path, RawLayer]:
+    """Layers that another session of Keras numbered: no name is the same, but kinds, order and counts all are."""
+    wants = [want for want in wanted if any(want.leaves())]
+    held = [layer for layer in stored if layer.arrays]
+    names, others = [want.path[-1] for want in wants], [str(layer.name) for layer in held]
+    if len(wants) != len(held) or {want.path[-1] for want in wanted} & {layer.name for layer in stored}:
+        return {}
+    for named in (snake_case, str.lower):
+        stems = [named(want.class_name) for want in wants]
+        ranks = _ranks(names, stems)
+        if ranks is not None and ranks == _ranks(others, stems):
+            pairs = ", ".join(f"{name} is {other}" for name, other in zip(names, others, strict=True))
+            msg = f"the weights are named as by another session of Keras, and taken in their order: {pairs:.200}"
+            warnings.warn(msg, RefgradWarning, stacklevel=2)
+            return {want.path: layer for want, layer in zip(wants, held, strict=True)}
+    return {}
+
+
 def _plain(name: str) -> Path:
     """The parts of a weight's name, the role last, without the number of TensorFlow's output.
 
@@ -146,7 +178,9 @@ def _of_nested(model: Wanted, stored: RawLayer) -> dict[Path, RawLayer]:
     """The layers of a nested model whose arrays all lie in one group, trainable ones first: by the names' scopes.
 
     A scope is the layer's name, with names of the models around it before it, or without; it may lack altogether.
+    TensorFlow 1 put a number after a name that it had met before.
     """
+    own = {leaf.path[-1] for leaf in model.leaves()}
     named: dict[Path, dict[str, Array]] = {}
     by_role: dict[tuple[str, str], list[Path]] = {}
     for name, array in stored.arrays.items():
@@ -156,7 +190,11 @@ def _of_nested(model: Wanted, stored: RawLayer) -> dict[Path, RawLayer]:
             msg = f"layer {model.name!r} ({model.class_name}): two weights are named {'/'.join(parts)!r}"
             raise MismatchError(msg)
         named[scope][role] = array
-        by_role.setdefault((scope[-1] if scope else "", role), []).append(scope)
+        last = scope[-1] if scope else ""
+        met_before = re.fullmatch(r"(.+)_\d+", last)
+        if last not in own and met_before is not None and met_before[1] in own:
+            last = met_before[1]
+        by_role.setdefault((last, role), []).append(scope)
     found: dict[Path, RawLayer] = {}
     taken: dict[Path, Wanted] = {}
     for leaf in model.leaves():
@@ -183,7 +221,7 @@ def assign(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Path, d
     A layer without its weights, or weights without a layer, are refused.
     """
     by_names = all(layer.name is not None for layer in stored if layer.arrays or layer.layers)
-    found = _by_name(wanted, stored) if by_names else _by_class(wanted, stored)
+    found = _by_name(wanted, stored) or _renumbered(wanted, stored) if by_names else _by_class(wanted, stored)
     used = {id(layer) for layer in found.values()}
     left = [layer for layer in stored if (layer.arrays or layer.layers) and id(layer) not in used]
     missing = [want for want in wanted if any(want.leaves()) and want.path not in found]
