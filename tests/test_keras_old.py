@@ -7,7 +7,9 @@ and JSON, as real ones were seen to be.
 from __future__ import annotations
 
 import copy
+import io
 import json
+import zipfile
 
 import h5py
 import numpy as np
@@ -551,3 +553,200 @@ def test_an_input_that_feeds_nothing_has_a_derivative_of_zero(tmp_path):
     assert net.input_names == ("left_input", "right_input")
     np.testing.assert_array_equal(jacobian["right_input"], np.zeros((5, 4, 2)))
     assert np.abs(jacobian["left_input"]).max() > 0
+
+
+# Containers of tf.keras 2.12 to 2.15: zips with weights in groups named in several ways.
+
+
+def numbered(weights, group_of):
+    """The weights as the HDF5 file of a .keras, each layer's arrays in the group that its name leads to."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as out:
+        out.create_group("vars")
+        out["optimizer/vars/0"] = np.int64(7)
+        for name, arrays in weights.items():
+            inner = out.create_group(group_of(name)).create_group("vars")
+            for index, value in enumerate(arrays.values()):
+                inner[str(index)] = value
+    return buffer.getvalue()
+
+
+def zipped(path, config, weights, version="2.13.1", folder=""):
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(f"{folder}metadata.json", json.dumps({"keras_version": version}))
+        archive.writestr(f"{folder}config.json", json.dumps(config))
+        archive.writestr(f"{folder}model.weights.h5", weights)
+    return path
+
+
+TWELVE = {f"layer_{place}": dense_weights("x", 3, 3) for place in range(12)}
+"""Twelve layers of one shape: only their order tells them apart."""
+
+
+TWELVE_BY_NAME = {
+    name: dict(zip((f"{name}/kernel:0", f"{name}/bias:0"), arrays.values(), strict=True))
+    for name, arrays in TWELVE.items()
+}
+
+
+def of_twelve():
+    layers = [layer("Dense", name, units=3, activation="tanh", batch_input_shape=[None, 3]) for name in TWELVE]
+    return {"class_name": "Sequential", "config": {"name": "s", "layers": layers}}
+
+
+def counted(step, pattern):
+    """The groups of the twelve, counted as tf.keras does: dense, dense_1, … or, where each counts twice, dense_2, …"""
+
+    def group(name):
+        number = step * int(name.removeprefix("layer_"))
+        return pattern.format(f"dense_{number}" if number else "dense")
+
+    return group
+
+
+GROUPS = {
+    "layers": counted(1, "layers/{}"),
+    "layers, counted twice": counted(2, "layers/{}"),
+    "dependencies": counted(1, "_layer_checkpoint_dependencies/{}"),
+    "dependencies, counted twice": counted(2, "_layer_checkpoint_dependencies/{}"),
+    "Windows": counted(1, "layers\\{}"),
+    "Windows, dependencies, counted twice": counted(2, "_layer_checkpoint_dependencies\\{}"),
+}
+
+
+@pytest.mark.parametrize("name", GROUPS)
+def test_twelve_layers_are_in_order_in_every_layout(name, tmp_path):
+    same = h5(tmp_path, of_twelve(), TWELVE_BY_NAME, "2.13.1")
+    path = zipped(tmp_path / "model.keras", of_twelve(), numbered(TWELVE, GROUPS[name]))
+    assert refgrad.load(path).digest == same.digest
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "layers/sequential/layers/{}",
+        "layers\\sequential\\layers\\{}",
+        "layers\\sequential/layers\\{}",
+        "_layer_checkpoint_dependencies/sequential/_layer_checkpoint_dependencies/{}",
+    ],
+)
+def test_nested_models_are_found_in_every_layout(pattern, tmp_path):
+    config = {"class_name": "Sequential", "config": {"name": "outer", "layers": [of_twelve()]}}
+    path = zipped(tmp_path / "model.keras", config, numbered(TWELVE, counted(1, pattern)))
+    weights = {"s": {path: value for arrays in TWELVE_BY_NAME.values() for path, value in arrays.items()}}
+    assert refgrad.load(path).digest == h5(tmp_path, config, weights, "2.13.1").digest
+
+
+def test_a_group_of_both_separators_is_read_once_and_no_more(tmp_path):
+    def both(out):
+        with h5py.File(out, "r+") as file:
+            file["layers\\dense/vars/0"] = array(3, 3)
+
+    buffer = io.BytesIO(numbered(TWELVE, GROUPS["layers"]))
+    both(buffer)
+    path = zipped(tmp_path / "model.keras", of_twelve(), buffer.getvalue())
+    with pytest.raises(refgrad.FormatError, match="is there twice: in a group and with a backslash in its name"):
+        refgrad.load(path)
+
+
+ZIP = zipped(io.BytesIO(), of_twelve(), numbered(TWELVE, GROUPS["layers"])).getvalue()
+
+
+def unpacked(folder):
+    with zipfile.ZipFile(io.BytesIO(ZIP)) as archive:
+        archive.extractall(folder / "model.keras")
+    return folder / "model.keras"
+
+
+def zipped_again(folder):
+    return zipped(folder / "again.zip", of_twelve(), numbered(TWELVE, GROUPS["layers"]), folder="model.keras/")
+
+
+def hdf5_called_keras(folder):
+    attrs = {"keras_version": "2.13.1"}
+    return written({"config": of_twelve(), "weights": TWELVE_BY_NAME, "attrs": attrs}, folder / "really_h5.keras")
+
+
+def zip_called_h5(folder):
+    (folder / "model.h5").write_bytes(ZIP)
+    return folder / "model.h5"
+
+
+GIVEN = {
+    "bytes": lambda folder: ZIP,
+    "a bytearray": lambda folder: bytearray(ZIP),
+    "a memoryview": lambda folder: memoryview(ZIP),
+    "a file object": lambda folder: io.BytesIO(ZIP),
+    "a folder": unpacked,
+    "a folder by text": lambda folder: str(unpacked(folder)),
+    "a folder zipped again": zipped_again,
+    "HDF5 called .keras": hdf5_called_keras,
+    "a zip called .h5": zip_called_h5,
+}
+
+
+@pytest.mark.parametrize("name", GIVEN)
+def test_a_model_may_be_given_as(name, tmp_path):
+    net = refgrad.load(GIVEN[name](tmp_path))
+    assert net.digest == refgrad.load(ZIP).digest
+    given_as_content = name in ("bytes", "a bytearray", "a memoryview", "a file object")
+    assert (net.graph.provenance.files.model is None) == given_as_content
+
+
+def test_config_and_weights_may_be_content_too(base, tmp_path):
+    config, weights = json.dumps(BASE["config"]).encode(), io.BytesIO()
+    with h5py.File(weights, "w") as out:
+        put(out, BASE["weights"])
+        out.attrs.update(keras_version="2.4.0")
+    for one, others in (
+        (weights.getvalue(), {"config": config}),
+        (config, {"weights": weights.getvalue()}),
+        (io.BytesIO(json.dumps(config.decode()).encode()), {"weights": io.BytesIO(weights.getvalue())}),
+        (weights.getvalue(), {"config": json.dumps(config.decode())}),
+    ):
+        assert refgrad.load(one, **others).digest == base.digest
+    (tmp_path / "weights.h5").write_bytes(weights.getvalue())
+    assert refgrad.load(tmp_path / "weights.h5", config=config).graph.provenance.files.model is None
+    assert refgrad.load(tmp_path / "weights.h5", config=config.decode()).graph.provenance.files.model is not None
+
+
+def test_an_artifact_may_be_given_as_bytes(base, tmp_path):
+    refgrad.save(base, tmp_path / "net.npz")
+    content = (tmp_path / "net.npz").read_bytes()
+    assert refgrad.load(content).digest == refgrad.load(io.BytesIO(content)).digest == base.digest
+
+
+NO_MODELS = {
+    "web page": (b"<!DOCTYPE html><html>", "a web page: the download went wrong"),
+    "web page, late": (b"\n\n  <HTML lang=en>", "a web page: the download went wrong"),
+    "YAML": (b"backend: tensorflow\nclass_name: Sequential\n", "a YAML config; write it as JSON"),
+    "pointer": (b"version https://git-lfs.github.com/spec/v1\n", "a Git LFS pointer"),
+    "text": (b"model.keras", "no kind of file that holds a Keras model"),
+    "a quotation": (b'"Hello"', "the config is not JSON"),
+}
+
+
+@pytest.mark.parametrize("name", NO_MODELS)
+def test_content_that_is_no_model_is_called_what_it_is(name):
+    content, message = NO_MODELS[name]
+    with pytest.raises(refgrad.RefgradError, match=f"^the bytes given: .*{message}"):
+        refgrad.load(content, weights=numbered(TWELVE, GROUPS["layers"]) if name == "a quotation" else None)
+
+
+def test_folders_and_text_files_are_refused(tmp_path):
+    (tmp_path / "saved_model.pb").write_bytes(b"")
+    with pytest.raises(refgrad.FormatError, match="a TensorFlow SavedModel, which holds no config; save the model as"):
+        refgrad.load(tmp_path)
+    with pytest.raises(refgrad.InputError, match="opened as text; open it as binary"):
+        refgrad.load(io.StringIO("{}"))
+    (unpacked(tmp_path) / "model.weights.h5").unlink()
+    with pytest.raises(refgrad.FormatError, match=r"model.keras: model.weights.h5: there is no such file"):
+        refgrad.load(tmp_path / "model.keras")
+
+
+def test_weights_of_the_models_own_are_refused(tmp_path):
+    def finish(out):
+        out.create_group("model_weights/top_level_model_weights").attrs["weight_names"] = [b"scale:0"]
+
+    with pytest.raises(refgrad.UnsupportedError, match="the model has weights of its own beside those of its layers"):
+        refgrad.load(written(changed(lambda file: file.update(finish=finish)), tmp_path / "model.h5"))
