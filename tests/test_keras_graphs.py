@@ -431,19 +431,25 @@ def test_dicts_of_ends_are_ordered_by_their_keys(generation, tmp_path):
 
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("generation", ["keras", "tf_keras"])
-def test_a_model_of_float16_is_computed_in_float32_and_says_so(generation, tmp_path):
-    pytest.importorskip("tensorflow")
+@pytest.mark.parametrize("policy", ["float16", "bfloat16", "mixed_float16", "mixed_bfloat16"])
+def test_models_of_half_precision_are_computed_in_float32_and_say_so(generation, policy, tmp_path):
+    """What is stored is read exactly; bfloat16 carries 8 bits, so that Keras's own values are that coarse."""
+    tf = pytest.importorskip("tensorflow")
     keras = pytest.importorskip(generation)
-    half = {"dtype": "float16"}
+    half = {"dtype": policy}
     layers = [keras.layers.Dense(5, **half), keras.layers.BatchNormalization(**half), keras.layers.PReLU(**half)]
-    model = randomized(keras.Sequential([keras.layers.Input((3,), **half), *layers]), np.random.default_rng(1))
-    x = np.random.default_rng(2).normal(size=(5, 3)).astype("f2")
+    model = randomized(keras.Sequential([keras.layers.Input((3,)), *layers]), np.random.default_rng(1))
+    x = np.random.default_rng(2).normal(size=(5, 3)).astype("f4")
+    kernel = tf.cast(tf.convert_to_tensor(model.layers[0].weights[0]), "float32").numpy()
+    y = tf.cast(model(x), "float32").numpy()
     for path, others in saved_everywhere(model, tmp_path):
-        with pytest.warns(refgrad.RefgradWarning, match="declared in float16: all is computed in float32"):
+        with pytest.warns(refgrad.RefgradWarning, match=f"declared in .*{policy}.*: all is computed in float32"):
             graph = graph_of(path, **others)
         assert graph.dtype == np.float32
-        (mine,) = linearize(graph, [x.astype("f4")], "keras").outputs
-        np.testing.assert_allclose(mine, model(x).numpy(), rtol=1e-2, atol=2e-2)
+        np.testing.assert_array_equal(graph.nodes[1].op.kernel, kernel)
+        (mine,) = linearize(graph, [x], "keras").outputs
+        coarse = 0.1 if "bfloat16" in policy else 2e-2
+        np.testing.assert_allclose(mine, y, rtol=coarse / 2, atol=coarse)
 
 
 # Graphs that are written out here: what a config may say without Keras, and what it must not.
