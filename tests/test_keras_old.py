@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import warnings
 import zipfile
 
 import h5py
@@ -750,3 +751,126 @@ def test_weights_of_the_models_own_are_refused(tmp_path):
 
     with pytest.raises(refgrad.UnsupportedError, match="the model has weights of its own beside those of its layers"):
         refgrad.load(written(changed(lambda file: file.update(finish=finish)), tmp_path / "model.h5"))
+
+
+# Activations that are objects.
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("generation", ["keras", "tf_keras"])
+@pytest.mark.parametrize("name", ["LeakyReLU", "ReLU", "ELU", "Softmax"])
+def test_a_layer_as_an_activation_is_that_layer(generation, name, tmp_path):
+    pytest.importorskip("tensorflow")
+    keras = pytest.importorskip(generation)
+    made = {"LeakyReLU": (0.17,), "ReLU": (1.3, 0.1, 0.2), "ELU": (0.6,), "Softmax": ()}[name]
+    layers = [keras.layers.Dense(4, activation=getattr(keras.layers, name)(*made)), keras.layers.Dense(2)]
+    model = keras.Sequential([keras.layers.Input((3,)), *layers])
+    (tmp_path / "model.json").write_text(model.to_json())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # both Kerases advise against the legacy container
+        for file in ("model.keras", "model.h5"):
+            model.save(tmp_path / file)
+    model.save_weights(tmp_path / "model.weights.h5")
+    x = 3 * RNG.normal(size=(50, 3)).astype("f4")
+    for file, others in (
+        ("model.keras", {}),
+        ("model.h5", {}),
+        ("model.json", {"weights": tmp_path / "model.weights.h5"}),
+    ):
+        net = refgrad.load(tmp_path / file, **others)
+        np.testing.assert_allclose(net(x), model(x).numpy(), rtol=1e-5, atol=1e-5)
+        assert net.graph.nodes[2].name == f"{model.layers[0].name}/{name}"
+
+
+def activated_by(activation):
+    return changed(lambda file: found(file, "dense_10").update(activation=activation))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"class_name": "function", "config": "relu"},
+        {"class_name": "function", "config": "relu", "module": "builtins", "registered_name": "function"},
+        {"class_name": "function", "config": "relu", "module": "keras.activations", "registered_name": "relu"},
+    ],
+)
+def test_a_function_as_an_object_is_the_activation_of_its_name(given, tmp_path):
+    named = refgrad.load(written(activated_by("relu"), tmp_path / "named.h5"))
+    assert refgrad.load(written(activated_by(given), tmp_path / "object.h5")).digest == named.digest
+
+
+BAD_ACTIVATIONS = {
+    "a class of the author's": ({"class_name": "Mine", "config": {}}, "the activation 'Mine' is not supported"),
+    "a function of the author's": ({"class_name": "function", "config": "mine"}, "the activation 'mine' is not"),
+    "a registered function": (
+        {"class_name": "function", "config": "relu", "module": "builtins", "registered_name": "Mine>relu"},
+        "the activation 'function' is not supported",
+    ),
+    "a registered layer": (
+        {"class_name": "ReLU", "config": {"name": "r"}, "module": "mine", "registered_name": "Mine>ReLU"},
+        "the activation 'ReLU' is not supported",
+    ),
+    "a layer with weights": ({"class_name": "PReLU", "config": {"name": "p"}}, "a PReLU, whose weights the file does"),
+    "a layer that is none": ({"class_name": "Dense", "config": {"units": 3}}, "the activation 'Dense' is not"),
+    "an unknown key": ({"class_name": "ReLU", "config": {"twist": 1}}, "ReLU: the key 'twist' .* is not known"),
+    "in each other": (
+        {"class_name": "Activation", "config": {"activation": {"class_name": "ReLU", "config": {}}}},
+        "the activation 'Activation' is not",
+    ),
+    "a lambda": ("<lambda>", "the activation '<lambda>' is not supported"),
+    "a list": (["relu"], "the activation 'a list' is not supported"),
+    "a name that is a list": ({"class_name": ["ReLU"], "config": {}}, "is not supported"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_ACTIVATIONS)
+def test_activations_that_are_refused(name, tmp_path):
+    given, message = BAD_ACTIVATIONS[name]
+    with pytest.raises(refgrad.UnsupportedError, match=rf"layer 'dense_10' \(Dense\): activation: .*{message}"):
+        refgrad.load(written(activated_by(given), tmp_path / "model.h5"))
+
+
+# Layers of Keras that no refgrad reads, and values of keys that are read at one.
+
+NOT_READ = {
+    "Convolution1D": "it convolves; save the part of the model before or after it",
+    "SeparableConv2D": "it convolves",
+    "Conv2DTranspose": "it convolves",
+    "GlobalAveragePooling1D": "it convolves",
+    "ZeroPadding2D": "it works on images or series",
+    "LSTM": "it is recurrent",
+    "CuDNNGRU": "it is recurrent",
+    "Embedding": "it looks values up in a table",
+    "StringLookup": "it looks values up in a table",
+    "MultiHeadAttention": "attention is no map",
+    "Masking": "a mask changes what the layers after it do",
+    "Lambda": "it holds Python code, which is never run; write it with Keras's own layers$",
+    "TFOpLambda": "a bare TensorFlow operation; use the layer of that name$",
+    "MaxoutDense": "these are: InputLayer",
+    "MyLSTM": "these are: InputLayer",
+}
+
+
+@pytest.mark.parametrize("class_name", NOT_READ)
+def test_a_layer_that_is_not_read_is_named_with_the_reason(class_name, tmp_path):
+    """Before its weights are looked at, which may be in no layout that is known."""
+    file = changed(lambda file: layers_of(file).insert(3, layer(class_name, "odd", units=3)))
+    file["weights"]["odd"] = {"odd/table": np.array(["a", "b"], dtype="S1")}
+    with pytest.raises(refgrad.UnsupportedError, match=rf"layer 'odd' \({class_name}\): .*{NOT_READ[class_name]}"):
+        refgrad.load(written(file, tmp_path / "model.h5"))
+
+
+BAD_KEYS = {
+    "moments of the batch": ("batchnormalization_1", {"mode": 2}, r"\(BatchNormalization\): mode=2 is not supported"),
+    "moments of a sample": ("batchnormalization_1", {"mode": 1}, r"\(BatchNormalization\): mode=1 is not supported"),
+    "units twice": ("dense_2", {"output_dim": 4}, "one thing is said twice"),
+    "an unknown policy": ("dense_2", {"dtype": {"class_name": "DTypePolicyMap", "config": {}}}, "dtype None is not"),
+    "an unknown key": ("dense_2", {"projection": 3}, r"\(Dense\): the key 'projection' \(here 3\) is not known"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_KEYS)
+def test_keys_that_are_refused(name, tmp_path):
+    layer_name, keys, message = BAD_KEYS[name]
+    with pytest.raises(refgrad.RefgradError, match=f"layer '{layer_name}' .*{message}"):
+        refgrad.load(written(changed(lambda file: found(file, layer_name).update(keys)), tmp_path / "model.h5"))

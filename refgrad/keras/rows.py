@@ -104,7 +104,8 @@ def built_in(entry: Mapping[str, Any]) -> bool:
     Functional models are registered by their own name, and functions by their kind, from whatever module.
     """
     class_name, registered = entry.get("class_name"), entry.get("registered_name")
-    if registered is not None and (registered != class_name or class_name not in ("Functional", "function")):
+    own = {"Functional": ("Functional",), "function": ("function", entry.get("config"))}
+    if registered is not None and registered not in own.get(str(class_name), ()):
         return False
     home = str(entry.get("module", "keras")).split(".")[0]
     return home in ("keras", "tf_keras", "tensorflow") or (class_name, home) == ("function", "builtins")

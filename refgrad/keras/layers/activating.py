@@ -39,8 +39,9 @@ def activator(value: Any) -> str | Activator:
     """An activation by its name, as a function or a layer that Keras wrote as an object; null is linear."""
     if value is None:
         return "linear"
-    class_name = str(value.get("class_name")) if isinstance(value, dict) else "function"
-    found = value.get("config") if isinstance(value, dict) and built_in(value) else value
+    class_name, found = "function", value
+    if isinstance(value, dict):
+        class_name, found = str(value.get("class_name")), value.get("config") if built_in(value) else None
     if class_name in ROWS and isinstance(found, dict) and not isinstance(found.get("activation"), dict):
         row = ROWS[class_name]
         if row.roles is not no_roles:
