@@ -456,6 +456,13 @@ def test_nested_weights_are_found_under_every_name(name, listed, tmp_path):
     assert model(NESTED[name], listed).digest == model("block/{name}/{role}:0", False).digest
 
 
+@pytest.mark.parametrize("class_name", ["Dense", "InputLayer", "Model"])
+def test_only_a_sequential_may_be_a_bare_list(class_name, tmp_path):
+    config = {"class_name": "Sequential", "config": [{"class_name": class_name, "config": INNER}]}
+    with pytest.raises(refgrad.FormatError, match=f"a layer of class {class_name} has no config with a 'name'"):
+        h5(tmp_path, config, {"block": {}}, "2.1.0")
+
+
 def test_a_nameless_model_needs_its_place_in_the_list_of_weights(tmp_path):
     config = {"class_name": "Sequential", "config": [{"class_name": "Sequential", "config": INNER}]}
     with pytest.raises(refgrad.MismatchError, match="not the same in the same order"):

@@ -45,7 +45,8 @@ def _entry(entry: Any) -> tuple[str, str]:
         raise FormatError(msg)
     class_name, given = entry["class_name"], entry.get("config")
     # A Sequential that is a bare list has its name beside it, if at all.
-    named = {"name": class_name.lower(), **entry} if isinstance(given, list) else given
+    bare = class_name == "Sequential" and isinstance(given, list)
+    named = {"name": "sequential", **entry} if bare else given
     if not isinstance(named, dict) or not isinstance(named.get("name"), str):
         msg = f"a layer of class {class_name} has no config with a 'name'"
         raise FormatError(msg)

@@ -60,4 +60,6 @@ def _entry_name(entry: Any) -> Any:
 
 
 def _nameless(entry: Any) -> bool:
-    return isinstance(entry, dict) and isinstance(entry.get("config"), list) and "name" not in entry
+    if not isinstance(entry, dict) or entry.get("class_name") != "Sequential":
+        return False
+    return isinstance(entry.get("config"), list) and "name" not in entry
