@@ -322,6 +322,39 @@ def test_other_words_for_the_same_network(name, base, tmp_path):
     assert net.digest == base.digest
 
 
+STATED = {
+    "input_dim": {"input_dim": 3},
+    "input_dim and input_length": {"input_dim": 3, "input_length": 2},
+    "input_shape": {"input_shape": [2, 3]},
+    "batch_shape": {"batch_shape": [None, 3]},
+    "batch_input_shape": {"batch_input_shape": [None, 2, 3], "input_dim": 3},
+}
+
+
+@pytest.mark.parametrize("name", STATED)
+def test_an_input_shape_that_no_kernel_tells(name, tmp_path):
+    shape = {"input_dim": (3,), "batch_shape": (3,)}.get(name, (2, 3))
+    weights = {"flatten": {}, "dense": {"dense/kernel:0": array(int(np.prod(shape)), 1), "dense/bias:0": array(1)}}
+    layers = [layer("Flatten", "flatten", **STATED[name]), layer("Dense", "dense", units=1)]
+    net = h5(tmp_path, {"class_name": "Sequential", "config": layers}, weights, "2.1.0")
+    assert net.input_shapes == (shape,)
+    layers[0]["config"] = {"name": "flatten"}
+    with pytest.raises(refgrad.UnsupportedError, match="neither an input shape nor a layer with weights to tell it"):
+        h5(tmp_path, {"class_name": "Sequential", "config": layers}, weights, "2.1.0")
+
+
+def test_a_layers_name_may_be_a_path_and_leads_nowhere_else(tmp_path):
+    """An external link before the last part of a layer's name is not followed."""
+    config = three_dense("here/a")
+    weights = {"here/a": dense_weights("a", 3, 3)}
+    assert pair(tmp_path, config, weights).input_shapes == ((3,),)
+    with h5py.File(tmp_path / "linked.h5", "w") as out:
+        out["here"] = h5py.ExternalLink("weights.h5", "here")
+        out.attrs["layer_names"] = ["here/a"]
+    with pytest.raises(refgrad.UnsupportedError, match="/here is a ExternalLink; links are not followed"):
+        refgrad.load(tmp_path / "linked.h5", config=json.dumps(config))
+
+
 # Models in models, and Merge: each is the Functional model of today's layers.
 
 

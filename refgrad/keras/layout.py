@@ -60,7 +60,7 @@ def _legacy_layers(root: h5py.Group, budget: int) -> Iterator[RawLayer]:
         msg = f"the HDF5 file has neither 'layer_names' nor a 'layers' group but {held}: no layout that can be read yet"
         raise FormatError(msg)
     for name in names:
-        group = hdf5.child(root, name)
+        group = hdf5.descend(root, name)
         paths = None if group is None else hdf5.texts(group, "weight_names")
         if paths is None:
             msg = f"layer {name!r} is listed in 'layer_names' but has no group with 'weight_names'"

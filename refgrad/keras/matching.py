@@ -121,11 +121,11 @@ def _ranks(names: Sequence[str], stems: Sequence[str]) -> list[tuple[str, int]] 
 
 
 def _renumbered(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Path, RawLayer]:
-    """Layers that another session of Keras numbered: no name is the same, but kinds, order and counts all are."""
+    """Layers of which no name is the same, as another session of Keras numbered them: kinds, order and counts are."""
     wants = [want for want in wanted if any(want.leaves())]
     held = [layer for layer in stored if layer.arrays]
     names, others = [want.path[-1] for want in wants], [str(layer.name) for layer in held]
-    if len(wants) != len(held) or {want.path[-1] for want in wanted} & {layer.name for layer in stored}:
+    if len(wants) != len(held):
         return {}
     for named in (snake_case, str.lower):
         stems = [named(want.class_name) for want in wants]
