@@ -263,6 +263,11 @@ def policy(value):
     return edit
 
 
+def unnamed(weights):
+    """As Keras 1 writes arrays that its backend gave no name."""
+    return {name: {f"param_{k}": value for k, value in enumerate(arrays.values())} for name, arrays in weights.items()}
+
+
 def version(text):
     return lambda file: file["attrs"].update(keras_version=text)
 
@@ -288,6 +293,8 @@ SAME = {
     "Keras 1, names in scopes": [keras_1, old_names("global/shared/{name}_{role}:0")],
     "names in scopes": [renamed_weights("sequential_1/{0}/{1}:0".format)],
     "names in numbered scopes": [renamed_weights("{0}_1/{1}:0".format)],
+    "roles met before": [renamed_weights("{0}/{1}_2:0".format)],
+    "no names": [lambda file: file.update(weights=unnamed(file["weights"]))],
     "names of Theano": [renamed_weights("{0}/{1}".format), lambda file: file["attrs"].update(backend="theano")],
     "names of Keras 3": [renamed_weights("{1}".format)],
     "input_dim": [shape_said_by(input_dim=3)],
@@ -320,6 +327,15 @@ SAME = {
 def test_other_words_for_the_same_network(name, base, tmp_path):
     net = refgrad.load(written(changed(*SAME[name]), tmp_path / "model.h5"))
     assert net.digest == base.digest
+
+
+@pytest.mark.parametrize("wrapped", [[[1.0, 2.0, 3.0]], [[[1.0, 2.0, 3.0]]]])
+def test_moments_given_to_keras_2_may_have_a_batch_axis(wrapped, tmp_path):
+    def model(moments):
+        layers = [layer("Normalization", "n", axis=[-1], mean=moments, variance=moments, batch_input_shape=[None, 3])]
+        return h5(tmp_path, {"class_name": "Sequential", "config": layers}, {"n": {}}, "2.11.0")
+
+    assert model(wrapped).digest == model([1.0, 2.0, 3.0]).digest
 
 
 STATED = {

@@ -141,12 +141,14 @@ def _renumbered(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Pa
 def _plain(name: str) -> Path:
     """The parts of a weight's name, the role last, without the number of TensorFlow's output.
 
-    Keras 1 joins layer and role, `dense_1_W`, which TensorFlow numbers where it has met the name before. An array
+    Keras 1 joins layer and role, `dense_1_W`. TensorFlow 1 numbers a name that it has met before, `kernel_1`. An array
     without a name is `param_<i>`.
     """
     *scope, last = re.sub(r":\d+$", "", name).split("/")
     if unnamed := re.fullmatch(r"param_(\d+)", last):
         return (*scope, unnamed[1])
+    if met_before := re.fullmatch(rf"({'|'.join(_KERAS_1.values())})_\d+", last):
+        return (*scope, met_before[1])
     joined = re.fullmatch(rf"(.+)_({'|'.join(_KERAS_1)})(_\d+)?", last)
     return (*scope, last) if joined is None else (*scope, joined[1], _KERAS_1[joined[2]])
 
