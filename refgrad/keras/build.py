@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.arrays import Array, Shape
+from refgrad.arrays import Shape
 from refgrad.errors import (
     FormatError,
     LimitError,
@@ -21,13 +21,12 @@ from refgrad.errors import (
     naming,
 )
 from refgrad.graph import Graph, Node, Provenance, widest
-from refgrad.keras import hdf5
 from refgrad.keras.archive import RawModel
 from refgrad.keras.canonical import LayerConfig, ModelConfig
 from refgrad.keras.dialect import translate
 from refgrad.keras.layers import LAYERS
 from refgrad.keras.matching import Path, Wanted, assign
-from refgrad.keras.policies import PLAIN, POLICIES
+from refgrad.keras.policies import PLAIN, POLICIES, stored_as, widened
 from refgrad.keras.rows import Arrays, Given
 from refgrad.keras.values import bounded
 from refgrad.ops import Op, Source
@@ -61,24 +60,18 @@ def _named(path: Path, layer: LayerConfig) -> str:
     return f"layer {'/'.join(path)!r} ({layer.class_name})"
 
 
-def _widened(array: Array) -> Array:
-    """bfloat16 as float32, whose upper half it is."""
-    bits: Array = (array.view("<u2").astype(np.uint32) << 16).view(np.float32)
-    return bits
-
-
 def _checked(path: Path, layer: LayerConfig, arrays: Arrays) -> Arrays:
     """The arrays that are computed with, if they are numbers of the declared dtype."""
     used = {role: array for role, array in arrays.items() if role not in LAYERS[layer.class_name].unused}
     for role, array in used.items():
-        stored = "bfloat16" if array.dtype == hdf5.OPAQUE else array.dtype.name
+        stored = stored_as(array)
         if stored not in POLICIES:
             msg = f"{role} is stored as {stored}, which is no dtype of weights that can be read"
             raise UnsupportedError(msg)
         if stored not in (PLAIN if layer.policy is None else POLICIES[layer.policy]):
             msg = f"{role} is stored as {stored}, its config says {layer.policy or 'no dtype'}"
             raise MismatchError(msg)
-        used[role] = _widened(array) if stored == "bfloat16" else array
+        used[role] = widened(array)
         if not np.isfinite(used[role]).all():
             warnings.warn(f"layer {'/'.join(path)!r}: {role} holds NaN or infinity", RefgradWarning, stacklevel=2)
     return used

@@ -65,7 +65,8 @@ def _shape(entry: Mapping[str, Any]) -> OpenShape | None:
         length = () if given.get("input_length") is None else (given["input_length"],)
         return open_shape([None, *length, given["input_dim"]])
     shape = built.get("input_shape") if isinstance(built, dict) else None
-    return open_shape(shape) if isinstance(shape, list) and not any(isinstance(size, list) for size in shape) else None
+    one = isinstance(shape, list) and len(shape) > 1 and not any(isinstance(size, list) for size in shape)
+    return open_shape(shape) if one else None
 
 
 def _layer(entry: Any, generation: int) -> LayerConfig:

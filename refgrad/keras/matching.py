@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from refgrad.arrays import Array
 from refgrad.errors import MismatchError, RefgradWarning
 from refgrad.keras.layout import RawLayer
+from refgrad.keras.weight_names import plain, ranks, snake_case
 
 Path = tuple[str, ...]
 
@@ -40,12 +41,6 @@ class Wanted:
             yield self
         for layer in self.layers:
             yield from layer.leaves()
-
-
-def snake_case(class_name: str) -> str:
-    """Keras 3's name for a class's groups: `ReLU` → `re_lu`."""
-    words = re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", re.sub(r"\W+", "", class_name))
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", words).lower()
 
 
 def _numbered(stored: Sequence[RawLayer]) -> dict[str, list[tuple[int, RawLayer]]]:
@@ -95,42 +90,17 @@ def _check_numbers(wanted: Sequence[Wanted], stored: Sequence[RawLayer], named: 
             raise MismatchError(msg)
 
 
-_KERAS_1 = {
-    "W": "kernel",
-    "b": "bias",
-    "gamma": "gamma",
-    "beta": "beta",
-    "running_mean": "moving_mean",
-    "running_std": "moving_variance",
-    "alphas": "alpha",
-}
-"""Role in Keras 1 → role. What it calls "std" is the variance."""
-
-
-def _ranks(names: Sequence[str], stems: Sequence[str]) -> list[tuple[str, int]] | None:
-    """Keras's automatic names without their numbers, and which of its kind each is; None if some are not automatic."""
-    found = [re.fullmatch(rf"{stem}(?:_(\d{{1,9}}))?", name) for name, stem in zip(names, stems, strict=True)]
-    numbers = [int(match[1] or 0) for match in found if match is not None]
-    if len(numbers) < len(names):
-        return None
-    of_kind: dict[str, list[int]] = {}
-    for stem, number in zip(stems, numbers, strict=True):
-        of_kind.setdefault(stem, []).append(number)
-    order = {stem: sorted(numbers) for stem, numbers in of_kind.items()}
-    return [(stem, order[stem].index(number)) for stem, number in zip(stems, numbers, strict=True)]
-
-
 def _renumbered(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Path, RawLayer]:
     """Layers of which no name is the same, as another session of Keras numbered them: kinds, order and counts are."""
     wants = [want for want in wanted if any(want.leaves())]
     held = [layer for layer in stored if layer.arrays]
     names, others = [want.path[-1] for want in wants], [str(layer.name) for layer in held]
-    if len(wants) != len(held):
+    if not wants or len(wants) != len(held):
         return {}
     for named in (snake_case, str.lower):
         stems = [named(want.class_name) for want in wants]
-        ranks = _ranks(names, stems)
-        if ranks is not None and ranks == _ranks(others, stems):
+        found = ranks(names, stems)
+        if found is not None and found == ranks(others, stems):
             pairs = ", ".join(f"{name} is {other}" for name, other in zip(names, others, strict=True))
             msg = f"the weights are named as by another session of Keras, and taken in their order: {pairs:.200}"
             warnings.warn(msg, RefgradWarning, stacklevel=2)
@@ -138,24 +108,9 @@ def _renumbered(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Pa
     return {}
 
 
-def _plain(name: str) -> Path:
-    """The parts of a weight's name, the role last, without the number of TensorFlow's output.
-
-    Keras 1 joins layer and role, `dense_1_W`. TensorFlow 1 numbers a name that it has met before, `kernel_1`. An array
-    without a name is `param_<i>`.
-    """
-    *scope, last = re.sub(r":\d+$", "", name).split("/")
-    if unnamed := re.fullmatch(r"param_(\d+)", last):
-        return (*scope, unnamed[1])
-    if met_before := re.fullmatch(rf"({'|'.join(_KERAS_1.values())})_\d+", last):
-        return (*scope, met_before[1])
-    joined = re.fullmatch(rf"(.+)_({'|'.join(_KERAS_1)})(_\d+)?", last)
-    return (*scope, last) if joined is None else (*scope, joined[1], _KERAS_1[joined[2]])
-
-
 def _roles(want: Wanted, layer: RawLayer) -> dict[str, Array]:
     """A layer's arrays by role: by the last part of their names, or by number where they are numbered."""
-    stored = {_plain(name)[-1]: array for name, array in layer.arrays.items()}
+    stored = {plain(name)[-1]: array for name, array in layer.arrays.items()}
     if len(stored) == len(layer.arrays) and set(stored) == set(want.roles):
         return stored
     if set(stored) == {str(index) for index in range(len(want.roles))}:
@@ -186,7 +141,7 @@ def _of_nested(model: Wanted, stored: RawLayer) -> dict[Path, RawLayer]:
     named: dict[Path, dict[str, Array]] = {}
     by_role: dict[tuple[str, str], list[Path]] = {}
     for name, array in stored.arrays.items():
-        parts = _plain(name)
+        parts = plain(name)
         scope, role = parts[:-1], parts[-1]
         if role in named.setdefault(scope, {}):
             msg = f"layer {model.name!r} ({model.class_name}): two weights are named {'/'.join(parts)!r}"

@@ -5,7 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from refgrad.arrays import Array
 from refgrad.errors import UnsupportedError
+from refgrad.keras.hdf5 import OPAQUE
 
 POLICIES: Mapping[str, tuple[str, ...]] = {
     "float16": ("float16", "float32"),
@@ -40,3 +44,16 @@ def policy(value: Any) -> str | None:
         msg = f"dtype {name!r:.60} is not supported; these are: {', '.join(POLICIES)}"
         raise UnsupportedError(msg)
     return name
+
+
+def stored_as(array: Array) -> str:
+    """The name of the dtype that an array is stored in."""
+    return "bfloat16" if array.dtype == OPAQUE else array.dtype.name
+
+
+def widened(array: Array) -> Array:
+    """bfloat16 as float32, whose upper half it is; any other dtype as it is."""
+    if stored_as(array) != "bfloat16":
+        return array
+    bits: Array = (array.view("<u2").astype(np.uint32) << 16).view(np.float32)
+    return bits
