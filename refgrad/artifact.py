@@ -33,7 +33,7 @@ from refgrad.inputs import as_inputs
 from refgrad.network import Network, answer
 from refgrad.ops import OPS
 from refgrad.outfile import replacing
-from refgrad.paths import StrPath, as_path
+from refgrad.paths import StrPath, as_path, opened
 
 VERSION = 1
 HEADER = "refgrad.json"
@@ -142,12 +142,12 @@ LARGEST_SAMPLE = 2**26
 """How many numbers a sample may have in all nodes together: an op may repeat what it is given as often as it says."""
 
 
-def recognises(path: Path) -> bool:
+def recognises(file: Path | bytes) -> bool:
     """Whether a file is a refgrad artifact, by its content."""
     try:
-        if not path.is_file():
+        if isinstance(file, Path) and not file.is_file():
             return False
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(opened(file)) as archive:
             return HEADER in archive.namelist()
     except _DAMAGE:
         return False
@@ -229,10 +229,10 @@ def _verify(net: Network, inputs: list[Array], said: Answer) -> None:
         raise VerificationError(msg)
 
 
-def load(path: Path, *, verify: bool = True) -> Network:
+def load(file: Path | bytes, *, verify: bool = True) -> Network:
     """The network of an artifact; unless `verify` is off, one that has just reproduced what it recorded."""
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(opened(file)) as archive:
             members = _members(archive)
         header = json.loads(members.pop(HEADER))
         if (header["format"], header["version"]) != ("refgrad", VERSION):

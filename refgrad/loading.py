@@ -5,20 +5,20 @@ from __future__ import annotations
 from refgrad import artifact
 from refgrad.errors import InputError, naming
 from refgrad.network import Network
-from refgrad.paths import StrPath, as_path
+from refgrad.paths import Given, as_file, called
 
 
-def load(
-    path: StrPath, *, config: StrPath | None = None, weights: StrPath | None = None, verify: bool = True
-) -> Network:
+def load(path: Given, *, config: Given | None = None, weights: Given | None = None, verify: bool = True) -> Network:
     """Read a trained network; nothing in the file is executed, and no file is opened but those named.
 
-    `path` is a `.keras` or `.h5` file, a weights file (with `config=` the path or text of its JSON), a JSON config
-    (with `weights=`), or a refgrad `.npz`; what it is, is seen from its content. `verify` makes an `.npz` reproduce the
-    values and Jacobians recorded in it. Every refusal is a `RefgradError` that names the file.
+    `path` is a `.keras` or `.h5` file, a weights file (with `config=` its JSON, as a file or as text), a JSON config
+    (with `weights=`), or a refgrad `.npz`; what it is, is seen from its content. For each file its path, its content
+    as `bytes`, or a file opened as binary may be given, and for a `.keras` the folder that it was unpacked to.
+    `verify` makes an `.npz` reproduce the values and Jacobians recorded in it. Every refusal is a `RefgradError` that
+    names the file.
     """
-    file = as_path(path, "the model")
-    with naming(file):
+    file = as_file(path, "the model")
+    with naming(called(file)):
         if artifact.recognises(file):
             if config is not None or weights is not None:
                 msg = "a refgrad .npz is whole: give it no config or weights"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,9 +23,10 @@ from refgrad.errors import (
 from refgrad.graph import Graph, Node, Provenance, widest
 from refgrad.keras.archive import RawModel
 from refgrad.keras.canonical import LayerConfig, ModelConfig
-from refgrad.keras.dialect import STORED_DTYPES, translate
+from refgrad.keras.dialect import translate
 from refgrad.keras.layers import LAYERS
 from refgrad.keras.matching import Path, Wanted, assign
+from refgrad.keras.policies import PLAIN, POLICIES, stored_as, widened
 from refgrad.keras.rows import Arrays, Given
 from refgrad.keras.values import bounded
 from refgrad.ops import Op, Source
@@ -63,14 +64,15 @@ def _checked(path: Path, layer: LayerConfig, arrays: Arrays) -> Arrays:
     """The arrays that are computed with, if they are numbers of the declared dtype."""
     used = {role: array for role, array in arrays.items() if role not in LAYERS[layer.class_name].unused}
     for role, array in used.items():
-        if array.dtype.name not in STORED_DTYPES:
-            msg = f"{role} is stored as {array.dtype.name}, not {' or '.join(STORED_DTYPES)}"
+        stored = stored_as(array)
+        if stored not in POLICIES:
+            msg = f"{role} is stored as {stored}, which is no dtype of weights that can be read"
             raise UnsupportedError(msg)
-        # Keras 2 stores batch normalisation in float32 where the layer is declared in float16.
-        if array.dtype.name not in (layer.dtype or array.dtype.name, "float32" if layer.dtype == "float16" else None):
-            msg = f"{role} is stored as {array.dtype.name}, its config says {layer.dtype}"
+        if stored not in (PLAIN if layer.policy is None else POLICIES[layer.policy]):
+            msg = f"{role} is stored as {stored}, its config says {layer.policy or 'no dtype'}"
             raise MismatchError(msg)
-        if not np.isfinite(array).all():
+        used[role] = widened(array)
+        if not np.isfinite(used[role]).all():
             warnings.warn(f"layer {'/'.join(path)!r}: {role} holds NaN or infinity", RefgradWarning, stacklevel=2)
     return used
 
@@ -189,8 +191,9 @@ def _input_shape(model: ModelConfig, layer: LayerConfig, arrays: dict[Path, Arra
 
 def _dtype(model: ModelConfig, arrays: dict[Path, Arrays]) -> np.dtype[Any]:
     """The widest dtype that weights are stored in or layers declared in."""
-    declared = {layer.dtype for _, layer in _layers(model) if layer.dtype is not None}
-    dtype = widest([*(array.dtype for held in arrays.values() for array in held.values()), *map(np.dtype, declared)])
+    declared = {layer.policy for _, layer in _layers(model) if layer.policy is not None}
+    stored = {array.dtype for held in arrays.values() for array in held.values()}
+    dtype = widest([*stored, *(np.dtype(POLICIES[policy][-1]) for policy in declared)])
     if declared - {dtype.name}:
         msg = f"the model's layers are declared in {' and '.join(sorted(declared))}: all is computed in {dtype.name}"
         warnings.warn(msg, RefgradWarning, stacklevel=2)
@@ -227,7 +230,10 @@ def build(raw: RawModel) -> Graph:
     """The graph of a raw model."""
     with _blaming(raw):
         model = translate(raw)
-        stored = assign(_wanted(model), raw)
+    with nullcontext() if raw.files.weights is None else naming(raw.files.weights):
+        layers = raw.layers
+    with _blaming(raw):
+        stored = assign(_wanted(model), layers)
         arrays: dict[Path, Arrays] = {}
         for path, layer in _layers(model):
             with naming(_named(path, layer)):

@@ -12,6 +12,9 @@ from refgrad.errors import FormatError
 from refgrad.keras.rows import Config
 from refgrad.keras.values import OpenShape
 
+UNNAMED = "input"
+"""The name of a Sequential's input that no InputLayer declares."""
+
 
 class Reference(NamedTuple):
     """A tensor by the index of the layer that makes it, the layer's call, and the call's output."""
@@ -29,13 +32,13 @@ Call = tuple[Reference, ...]
 class LayerConfig:
     """A layer: a class of the table with exactly the keys of its row, or a model with its own layers.
 
-    `dtype` is what its weights are declared to be stored in, if it says; an InputLayer has no calls.
+    `policy` is the dtype policy it is declared in, if it says; an InputLayer has no calls.
     """
 
     class_name: str
     name: str
     config: Config
-    dtype: str | None
+    policy: str | None
     input_shape: OpenShape | None
     calls: tuple[Call, ...]
     model: ModelConfig | None = None

@@ -16,16 +16,31 @@ _NOT_MODELS = {
     b"\x80": "a Python pickle; refgrad never unpickles",
     b"\x93NUMPY": "a NumPy array",
     b"\x1f\x8b": "gzip-compressed; unpack it first",
+    b"<!doctype html": "a web page: the download went wrong",
+    b"<html": "a web page: the download went wrong",
+    b"backend: ": "a YAML config; write it as JSON (model.to_json()) and pass that",
+    b"class_name: ": "a YAML config; write it as JSON (model.to_json()) and pass that",
 }
 
 
+def _plain(found: dict[str, Any]) -> Any:
+    """What an object stands for: Keras 2 wrote tuples and shapes, and NumPy arrays, as objects of two keys."""
+    if found.keys() == {"class_name", "items"} and found["class_name"] in ("__tuple__", "TensorShape"):
+        return found["items"]
+    if found.keys() == {"type", "value"} and found["type"] == "ndarray":
+        return found["value"]
+    return found
+
+
 def parse(text: str | bytes, what: str) -> dict[str, Any]:
-    """A JSON object, or the reason why it is none."""
+    """A JSON object, be it encoded once or twice, or the reason why it is none."""
     if len(text) > LARGEST_TEXT:
         msg = f"{what} is {len(text):,} bytes long; {LARGEST_TEXT:,} are read at most"
         raise LimitError(msg)
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_hook=_plain)
+        if isinstance(found, str):
+            found = json.loads(found, object_hook=_plain)
     except (ValueError, RecursionError) as error:
         msg = f"{what} is not JSON ({error})"
         raise FormatError(msg) from None
@@ -35,14 +50,19 @@ def parse(text: str | bytes, what: str) -> dict[str, Any]:
     return found
 
 
-def read_bytes(path: Path) -> bytes:
+def read_bytes(path: Path | bytes) -> bytes:
     """A regular file's content, or why there is none."""
+    if isinstance(path, bytes):
+        return path
     try:
         if not path.exists():
             msg = "there is no such file"
             raise FormatError(msg)
         if not path.is_file():
-            msg = f"this is {'a directory' if path.is_dir() else 'no regular file'}, not a model file"
+            what = "a directory" if path.is_dir() else "no regular file"
+            if (path / "saved_model.pb").exists():
+                what = "a TensorFlow SavedModel, which holds no config; save the model as .keras or .h5"
+            msg = f"this is {what}, not a model file"
             raise FormatError(msg)
         return path.read_bytes()
     except OSError as error:
@@ -56,11 +76,12 @@ def kind(content: bytes) -> str:
         return "zip"
     if content.startswith(b"\x89HDF\r\n\x1a\n"):
         return "hdf5"
-    if content.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] == b"{":
+    start = content[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if start[:1] in (b"{", b'"'):
         return "json"
     if not content:
         msg = "the file is empty"
         raise FormatError(msg)
-    known = next((what for start, what in _NOT_MODELS.items() if content.startswith(start)), None)
+    known = next((what for begin, what in _NOT_MODELS.items() if start.startswith(begin.lower())), None)
     msg = f"this is {known or 'no kind of file that holds a Keras model'}; expected .keras, .h5, .json or refgrad .npz"
     raise FormatError(msg)

@@ -6,21 +6,24 @@ in `calls`, in `values`, or one key in a layer's row.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from refgrad.errors import FormatError, UnsupportedError, naming
-from refgrad.keras.archive import DEEPEST, RawModel
+from refgrad.keras.archive import RawModel
+from refgrad.keras.branches import merged
 from refgrad.keras.calls import Tensors, calls, ends
-from refgrad.keras.canonical import LayerConfig, ModelConfig, Reference
+from refgrad.keras.canonical import UNNAMED, LayerConfig, ModelConfig, Reference
 from refgrad.keras.layers import LAYERS
-from refgrad.keras.rows import Row, canonical
+from refgrad.keras.layout import DEEPEST
+from refgrad.keras.outermost import by_shape, generation, with_names
+from refgrad.keras.policies import policy
+from refgrad.keras.refused import reason
+from refgrad.keras.rows import Row, built_in, canonical
 from refgrad.keras.values import OpenShape, open_shape
 from refgrad.keras.wiring import connected
-
-STORED_DTYPES = ("float16", "float32", "float64")
-"""The dtypes that weights may be stored in."""
 
 _SEQUENTIAL = Row(inert=frozenset({"layers", "build_input_shape"}))
 _FUNCTIONAL = Row(inert=frozenset({"layers", "input_layers", "output_layers"}))
@@ -36,39 +39,35 @@ _ENTRY = {
 }
 
 
-def _built_in(entry: Mapping[str, Any]) -> bool:
-    """Whether an entry names Keras's own class: a user's class may have the same name and do something else.
-
-    Keras has written a `module` since 2.12, and null for a class of the user's; before, it wrote nothing that tells.
-    Functional models are registered by their own name.
-    """
-    if entry.get("registered_name") not in (None, *({"Functional"} & {entry["class_name"]})):
-        return False
-    return "module" not in entry or str(entry["module"]).split(".")[0] in {"keras", "tf_keras", "tensorflow"}
-
-
-def _dtype(value: Any) -> str | None:
-    """The dtype of a layer, be it absent, a name, or a policy object."""
-    if value is None:
-        return None
-    policy = value.get("config") if isinstance(value, dict) else None
-    name = policy.get("name") if isinstance(policy, dict) else value
-    if name not in STORED_DTYPES:
-        msg = f"dtype {name!r:.60} is not supported; these are: {', '.join(STORED_DTYPES)}"
-        raise UnsupportedError(msg)
-    return str(name)
-
-
 def _entry(entry: Any) -> tuple[str, str]:
     """The class and the name of an entry of a model's layers, if it is one at all."""
     if not isinstance(entry, dict) or not isinstance(entry.get("class_name"), str):
         msg = f"a layer of the config is no object with a 'class_name': {entry!r:.80}"
         raise FormatError(msg)
     class_name, given = entry["class_name"], entry.get("config")
-    if not isinstance(given, dict) or not isinstance(given.get("name"), str):
+    # A Sequential that is a bare list has its name beside it, if at all.
+    bare = class_name == "Sequential" and isinstance(given, list)
+    named = {"name": "sequential", **entry} if bare else given
+    if not isinstance(named, dict) or not isinstance(named.get("name"), str):
         msg = f"a layer of class {class_name} has no config with a 'name'"
         raise FormatError(msg)
-    return class_name, given["name"]
+    return class_name, named["name"]
+
+
+def _shape(entry: Mapping[str, Any]) -> OpenShape | None:
+    """The input shape that a layer states: with its batch, without, as a number of features, or as it was built."""
+    given, built = entry["config"], entry.get("build_config")
+    for key in ("batch_shape", "batch_input_shape"):
+        if given.get(key) is not None:
+            return open_shape(given[key])
+    if isinstance(given.get("input_shape"), list):
+        return open_shape([None, *given["input_shape"]])
+    if given.get("input_dim") is not None:
+        length = () if given.get("input_length") is None else (given["input_length"],)
+        return open_shape([None, *length, given["input_dim"]])
+    shape = built.get("input_shape") if isinstance(built, dict) else None
+    one = isinstance(shape, list) and len(shape) > 1 and not any(isinstance(size, list) for size in shape)
+    return open_shape(shape) if one else None
 
 
 def _layer(entry: Any, generation: int) -> LayerConfig:
@@ -76,14 +75,16 @@ def _layer(entry: Any, generation: int) -> LayerConfig:
     class_name, name = _entry(entry)
     given = entry["config"]
     with naming(f"layer {name!r} ({class_name})"):
-        if not _built_in(entry):
+        if re.match(r"keras\.(\w+\.)?ops\.", str(entry.get("module"))):
+            msg = (
+                "a bare operation (as x + y makes one) cannot be read yet; use the layer of that name, if there is one"
+            )
+            raise UnsupportedError(msg)
+        if not built_in(entry) and not reason(class_name):
             msg = "this is a custom class, not Keras's own: what it computes is not in the file"
             raise UnsupportedError(msg)
-        if ".ops." in str(entry.get("module")):
-            msg = "this is a bare operation of the functional API, which cannot be read yet; use the layer of that name"
-            raise UnsupportedError(msg)
         if class_name not in LAYERS and class_name not in MODELS:
-            msg = f"this layer class is not supported; these are: {', '.join(LAYERS)}"
+            msg = f"this layer class is not supported{reason(class_name) or '; these are: ' + ', '.join(LAYERS)}"
             raise UnsupportedError(msg)
         if unknown := sorted(set(entry) - _ENTRY):
             msg = f"{unknown[0]!r} beside its config is not known and could change the output"
@@ -91,15 +92,8 @@ def _layer(entry: Any, generation: int) -> LayerConfig:
         if class_name in MODELS:
             return LayerConfig(class_name, name, {}, None, None, (), _model(entry, generation))
         row = LAYERS[class_name]
-        stated = given.get("batch_shape", given.get("batch_input_shape"))
-        return LayerConfig(
-            class_name,
-            name,
-            row.as_used(canonical(row, given), generation),
-            _dtype(given.get("dtype")),
-            None if stated is None else open_shape(stated),
-            (),
-        )
+        found = row.as_used(canonical(row, given), generation)
+        return LayerConfig(class_name, name, found, policy(given.get("dtype")), _shape(entry), ())
 
 
 def _check_names(names: Sequence[str]) -> None:
@@ -111,9 +105,8 @@ def _check_names(names: Sequence[str]) -> None:
         seen.add(name)
 
 
-def _stated(config: Mapping[str, Any], layers: Sequence[LayerConfig]) -> OpenShape | None:
+def _stated(config: Mapping[str, Any], first: LayerConfig) -> OpenShape | None:
     """The input's shape of a Sequential without InputLayer: as its first layer or the model itself states it."""
-    first = layers[0]
     if first.model is not None:
         return first.model.layers[first.model.inputs[0]].input_shape
     if first.input_shape is not None:
@@ -122,43 +115,80 @@ def _stated(config: Mapping[str, Any], layers: Sequence[LayerConfig]) -> OpenSha
     return None if built is None else open_shape(built)
 
 
+def _entries(config: Any, what: str) -> list[Any]:
+    """The layers of a model's config: a Sequential is a bare list of them up to Keras 2.2.2."""
+    found = config.get("layers") if isinstance(config, dict) else config
+    if not isinstance(found, list):
+        msg = f"{what}'s config has no list 'layers'"
+        raise FormatError(msg)
+    return found
+
+
+def _merging(entry: Any) -> bool:
+    """Whether an entry is the Merge of models that Keras 1 began a Sequential with."""
+    given = entry.get("config") if isinstance(entry, dict) else None
+    return isinstance(given, dict) and entry.get("class_name") == "Merge" and isinstance(given.get("layers"), list)
+
+
+def _merged(entry: Mapping[str, Any], generation: int) -> ModelConfig:
+    """What a Merge of models begins; a single layer stands for a model of itself."""
+    given, alone = entry["config"], {"class_name": "Sequential"}
+    merge = _layer({**entry, "config": {key: given[key] for key in given if key != "layers"}}, generation)
+    branches = [
+        branch if isinstance(branch, dict) and branch.get("class_name") in MODELS else {**alone, "config": [branch]}
+        for branch in given["layers"]
+    ]
+    found = merged([_model(branch, generation) for branch in branches], merge, generation)
+    _check_names([layer.name for layer in found.layers])
+    return found
+
+
+def _in_a_row(layer: LayerConfig, place: int) -> LayerConfig:
+    """A layer that is called with what the one before it gives."""
+    ends_of = (1, 1) if layer.model is None else (len(layer.model.inputs), len(layer.model.outputs))
+    if layer.class_name == "InputLayer" or ends_of != (1, 1):
+        msg = f"layer {layer.name!r} ({layer.class_name}) in a Sequential must take one tensor and give one"
+        raise FormatError(msg)
+    return replace(layer, calls=((Reference(place - 1, 0, 0),),))
+
+
 def _sequential(config: Any, generation: int) -> ModelConfig:
     """Each layer is called once, with what the one before it gives."""
-    if isinstance(config, list):
-        msg = "the Sequential is a bare list of layers, as Keras wrote it up to 2.2.2; that cannot be read yet"
-        raise UnsupportedError(msg)
-    if not isinstance(config, dict) or not isinstance(config.get("layers"), list):
-        msg = "the Sequential's config has no list 'layers'"
-        raise FormatError(msg)
+    entries = _entries(config, "the Sequential")
+    stated = config if isinstance(config, dict) else {}
     with naming("the Sequential"):
-        canonical(_SEQUENTIAL, config)
-        _dtype(config.get("dtype"))
-    layers = [_layer(entry, generation) for entry in config["layers"]]
-    _check_names([layer.name for layer in layers])
-    if not layers or layers[0].class_name != "InputLayer":
-        shape = _stated(config, layers) if layers else None
-        layers.insert(0, LayerConfig("InputLayer", "input", {}, None, shape, ()))
-    for layer in layers[1:]:
-        ends_of = (1, 1) if layer.model is None else (len(layer.model.inputs), len(layer.model.outputs))
-        if layer.class_name == "InputLayer" or ends_of != (1, 1):
-            msg = f"layer {layer.name!r} ({layer.class_name}) in a Sequential must take one tensor and give one"
-            raise FormatError(msg)
-    chained = [replace(layer, calls=((Reference(index, 0, 0),),)) for index, layer in enumerate(layers[1:])]
-    return ModelConfig((layers[0], *chained), (0,), (Reference(len(chained), 0, 0),), generation)
+        canonical(_SEQUENTIAL, stated)
+        policy(stated.get("dtype"))
+    _check_names([_entry(entry)[1] for entry in entries])
+    layers: list[LayerConfig] = []
+    inputs: tuple[int, ...] = (0,)
+    for entry in entries:
+        if not layers and _merging(entry):
+            begun = _merged(entry, generation)
+            layers, inputs = [*begun.layers], begun.inputs
+            continue
+        layer = _layer(entry, generation)
+        if not layers and layer.class_name == "InputLayer":
+            layers.append(layer)
+            continue
+        if not layers:
+            layers.append(LayerConfig("InputLayer", UNNAMED, {}, None, _stated(stated, layer), ()))
+        layers.append(_in_a_row(layer, len(layers)))
+    if not layers:
+        layers.append(LayerConfig("InputLayer", UNNAMED, {}, None, None, ()))
+    return ModelConfig(tuple(layers), inputs, (Reference(len(layers) - 1, 0, 0),), generation)
 
 
 def _functional(config: Any, generation: int) -> ModelConfig:
     """Layers are called as their `inbound_nodes` say."""
-    if not isinstance(config, dict) or not isinstance(config.get("layers"), list):
-        msg = "the Functional model's config has no list 'layers'"
-        raise FormatError(msg)
+    entries = _entries(config if isinstance(config, dict) else None, "the Functional model")
     with naming("the Functional model"):
         canonical(_FUNCTIONAL, config)
-        _dtype(config.get("dtype"))
+        policy(config.get("dtype"))
         inputs, outputs = (ends(key, config.get(key)) for key in ("input_layers", "output_layers"))
     layers: list[LayerConfig] = []
     called: list[tuple[Tensors, ...]] = []
-    for entry in config["layers"]:
+    for entry in entries:
         class_name, name = _entry(entry)
         layers.append(_layer({key: entry[key] for key in entry if key != "inbound_nodes"}, generation))
         with naming(f"layer {name!r} ({class_name})"):
@@ -184,11 +214,12 @@ def _check_depth(entry: Any) -> None:
     while waiting:
         found, depth = waiting.pop()
         config = found.get("config") if isinstance(found, dict) else None
-        config = config if isinstance(config, dict) else {}
-        layers = config.get("layers")
+        config = config if isinstance(config, dict | list) else {}
+        layers = config if isinstance(config, list) else config.get("layers")
         if isinstance(layers, list):
             if depth > DEEPEST:
-                msg = f"layer {config.get('name')!r:.60}: over {DEEPEST} models lie one in the other"
+                name = (config if isinstance(config, dict) else found).get("name")
+                msg = f"layer {name!r:.60}: over {DEEPEST} models lie one in the other"
                 raise FormatError(msg)
             waiting += [(layer, depth + 1) for layer in layers]
 
@@ -200,18 +231,9 @@ def _model(entry: Mapping[str, Any], generation: int) -> ModelConfig:
     return model
 
 
-def _generation(raw: RawModel) -> int:
-    """Keras 3 from version 3 on; where no version is recorded, Keras 3 is known by the `module` beside the class."""
-    if raw.writer is None:
-        return 3 if "module" in raw.config else 2
-    return 3 if int(raw.writer.split(".")[0]) >= 3 else 2
-
-
 def translate(raw: RawModel) -> ModelConfig:
     """The canonical config of a raw model."""
-    class_name = raw.config["class_name"]
-    if class_name not in MODELS or not _built_in(raw.config):
-        msg = f"the model is a {class_name:.60}; only Keras's own {', '.join(MODELS)} can be read yet"
-        raise UnsupportedError(msg)
     _check_depth(raw.config)
-    return _model(raw.config, _generation(raw))
+    own = raw.config["class_name"] in MODELS and built_in(raw.config)
+    class_name = raw.config["class_name"] if own else by_shape(raw.config)
+    return _model({"class_name": class_name, "config": with_names(raw)}, generation(raw))

@@ -9,6 +9,8 @@ from __future__ import annotations
 import io
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import h5py
@@ -16,6 +18,9 @@ import numpy as np
 
 from refgrad.arrays import Array
 from refgrad.errors import FormatError, LimitError, UnsupportedError
+
+OPAQUE = np.dtype("V2")
+"""How bfloat16, which HDF5 has no type for, is stored; a model's config says that it is that."""
 
 
 @contextmanager
@@ -50,8 +55,60 @@ def descend(group: h5py.Group, path: str) -> Any:
     return found
 
 
+@dataclass(frozen=True, eq=False)
+class Folder:
+    """A group as its writer meant it: on Windows, Keras put backslashes into a name for a group in a group.
+
+    `parts` are the groups that together make it, each with what the names of its entries there begin with.
+    """
+
+    parts: tuple[tuple[h5py.Group, str], ...]
+
+    @cached_property
+    def _named(self) -> dict[str, list[tuple[h5py.Group, str]]]:
+        found: dict[str, dict[tuple[h5py.Group, str], None]] = {}
+        for group, start in self.parts:
+            for key in group:
+                if key.startswith(start):
+                    name, deeper, _ = key[len(start) :].partition("\\")
+                    found.setdefault(name, {})[group, start + name + deeper] = None
+        return {name: list(places) for name, places in found.items()}
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._named)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._named
+
+    def folder(self, name: str) -> Folder | None:
+        """The folder of a name, if it is one."""
+        parts: list[tuple[h5py.Group, str]] = []
+        for group, place in self._named.get(name, []):
+            inner = (group, place) if place.endswith("\\") else (child(group, place), "")
+            parts += [inner] if isinstance(inner[0], h5py.Group) else []
+        return Folder(tuple(parts)) if parts else None
+
+    def arrays(self, budget: int) -> dict[str, Array]:
+        """Everything in it as an array, by name: numbers in their order, 2 before 10."""
+        found = {}
+        for name in sorted(self, key=lambda name: (len(name), name)):
+            (group, place), *others = self._named[name]
+            if others:
+                msg = f"{group.name}/{place} is there twice: in a group and with a backslash in its name"
+                raise FormatError(msg)
+            found[name] = array(child(group, place), budget)
+        return found
+
+    def text(self, name: str) -> str | None:
+        """An attribute as text, if it has it."""
+        attrs = self.parts[0][0].attrs
+        return text(attrs[name]) if name in attrs else None
+
+
 def text(value: Any) -> str:
-    """An attribute or its element as text, be it stored as str or bytes."""
+    """An attribute or its element as text, be it stored as str or bytes, by itself or in an array of one."""
+    if isinstance(value, np.ndarray) and value.size == 1:
+        value = value.reshape(-1)[0]
     return value.decode("utf-8") if isinstance(value, bytes) else str(value)
 
 
@@ -73,7 +130,9 @@ def array(dataset: Any, budget: int) -> Array:
     if not isinstance(dataset, h5py.Dataset):
         msg = f"{where} is a group where an array is expected"
         raise FormatError(msg)
-    if dataset.dtype.kind not in "fiu":
+    if dataset.dtype == OPAQUE and text(dataset.attrs.get("dtype", "bfloat16")) == "bfloat16":
+        pass
+    elif dataset.dtype.kind not in "fiu":
         msg = f"{where} holds {dataset.dtype} values, which are no plain numbers"
         raise UnsupportedError(msg)
     if dataset.is_virtual or dataset.external or dataset.chunks is not None:
@@ -83,4 +142,4 @@ def array(dataset: Any, budget: int) -> Array:
         msg = f"{where} declares {dataset.nbytes:,} bytes, more than the whole file holds ({budget:,})"
         raise LimitError(msg)
     values: Array = dataset[()]
-    return values.astype(values.dtype.newbyteorder("="), copy=False)
+    return values if dataset.dtype == OPAQUE else values.astype(values.dtype.newbyteorder("="), copy=False)

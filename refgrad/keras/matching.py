@@ -6,12 +6,14 @@ Layers are named by their path: the names of the models they lie in, and their o
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from refgrad.arrays import Array
-from refgrad.errors import MismatchError
-from refgrad.keras.archive import RawLayer, RawModel
+from refgrad.errors import MismatchError, RefgradWarning
+from refgrad.keras.layout import RawLayer
+from refgrad.keras.weight_names import plain, ranks, snake_case
 
 Path = tuple[str, ...]
 
@@ -39,12 +41,6 @@ class Wanted:
             yield self
         for layer in self.layers:
             yield from layer.leaves()
-
-
-def snake_case(class_name: str) -> str:
-    """Keras 3's name for a class's groups: `ReLU` → `re_lu`."""
-    words = re.sub(r"(.)([A-Z][a-z0-9]+)", r"\1_\2", re.sub(r"\W+", "", class_name))
-    return re.sub(r"([a-z])([A-Z])", r"\1_\2", words).lower()
 
 
 def _numbered(stored: Sequence[RawLayer]) -> dict[str, list[tuple[int, RawLayer]]]:
@@ -76,7 +72,7 @@ def _by_class(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Path
 def _by_name(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Path, RawLayer]:
     named: dict[str | None, RawLayer] = {}
     for layer in stored:
-        if layer.name in named:
+        if layer.name is not None and layer.name in named:
             msg = f"the weights file has two layers named {layer.name!r}"
             raise MismatchError(msg)
         named[layer.name] = layer
@@ -94,14 +90,27 @@ def _check_numbers(wanted: Sequence[Wanted], stored: Sequence[RawLayer], named: 
             raise MismatchError(msg)
 
 
-def _plain(name: str) -> Path:
-    """The parts of a weight's name, without the number of TensorFlow's output."""
-    return tuple(re.sub(r":\d+$", "", name).split("/"))
+def _renumbered(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Path, RawLayer]:
+    """Layers of which no name is the same, as another session of Keras numbered them: kinds, order and counts are."""
+    wants = [want for want in wanted if any(want.leaves())]
+    held = [layer for layer in stored if layer.arrays]
+    names, others = [want.path[-1] for want in wants], [str(layer.name) for layer in held]
+    if not wants or len(wants) != len(held):
+        return {}
+    for named in (snake_case, str.lower):
+        stems = [named(want.class_name) for want in wants]
+        found = ranks(names, stems)
+        if found is not None and found == ranks(others, stems):
+            pairs = ", ".join(f"{name} is {other}" for name, other in zip(names, others, strict=True))
+            msg = f"the weights are named as by another session of Keras, and taken in their order: {pairs:.200}"
+            warnings.warn(msg, RefgradWarning, stacklevel=2)
+            return {want.path: layer for want, layer in zip(wants, held, strict=True)}
+    return {}
 
 
 def _roles(want: Wanted, layer: RawLayer) -> dict[str, Array]:
     """A layer's arrays by role: by the last part of their names, or by number where they are numbered."""
-    stored = {_plain(name)[-1]: array for name, array in layer.arrays.items()}
+    stored = {plain(name)[-1]: array for name, array in layer.arrays.items()}
     if len(stored) == len(layer.arrays) and set(stored) == set(want.roles):
         return stored
     if set(stored) == {str(index) for index in range(len(want.roles))}:
@@ -126,17 +135,23 @@ def _of_nested(model: Wanted, stored: RawLayer) -> dict[Path, RawLayer]:
     """The layers of a nested model whose arrays all lie in one group, trainable ones first: by the names' scopes.
 
     A scope is the layer's name, with names of the models around it before it, or without; it may lack altogether.
+    TensorFlow 1 put a number after a name that it had met before.
     """
+    own = {leaf.path[-1] for leaf in model.leaves()}
     named: dict[Path, dict[str, Array]] = {}
     by_role: dict[tuple[str, str], list[Path]] = {}
     for name, array in stored.arrays.items():
-        parts = _plain(name)
+        parts = plain(name)
         scope, role = parts[:-1], parts[-1]
         if role in named.setdefault(scope, {}):
             msg = f"layer {model.name!r} ({model.class_name}): two weights are named {'/'.join(parts)!r}"
             raise MismatchError(msg)
         named[scope][role] = array
-        by_role.setdefault((scope[-1] if scope else "", role), []).append(scope)
+        last = scope[-1] if scope else ""
+        met_before = re.fullmatch(r"(.+)_\d+", last)
+        if last not in own and met_before is not None and met_before[1] in own:
+            last = met_before[1]
+        by_role.setdefault((last, role), []).append(scope)
     found: dict[Path, RawLayer] = {}
     taken: dict[Path, Wanted] = {}
     for leaf in model.leaves():
@@ -157,10 +172,13 @@ def _of_nested(model: Wanted, stored: RawLayer) -> dict[Path, RawLayer]:
     return found
 
 
-def _assigned(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Path, dict[str, Array]]:
-    """The arrays by role of layers that lie side by side, and of those nested in them."""
-    by_names = all(layer.name is not None for layer in stored)
-    found = _by_name(wanted, stored) if by_names else _by_class(wanted, stored)
+def assign(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Path, dict[str, Array]]:
+    """The arrays by role of layers that lie side by side, and of those nested in them.
+
+    A layer without its weights, or weights without a layer, are refused.
+    """
+    by_names = all(layer.name is not None for layer in stored if layer.arrays or layer.layers)
+    found = _by_name(wanted, stored) or _renumbered(wanted, stored) if by_names else _by_class(wanted, stored)
     used = {id(layer) for layer in found.values()}
     left = [layer for layer in stored if (layer.arrays or layer.layers) and id(layer) not in used]
     missing = [want for want in wanted if any(want.leaves()) and want.path not in found]
@@ -190,10 +208,5 @@ def _assigned(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Path
             if layer.arrays:
                 msg = f"layer {want.name!r} ({want.class_name}) has arrays of its own beside those of its layers"
                 raise MismatchError(msg)
-            arrays |= _assigned(want.layers, layer.layers)
+            arrays |= assign(want.layers, layer.layers)
     return arrays
-
-
-def assign(wanted: Sequence[Wanted], raw: RawModel) -> dict[Path, dict[str, Array]]:
-    """Every layer's arrays by role; a layer without its weights, or weights without a layer, are refused."""
-    return _assigned(wanted, raw.layers)

@@ -17,7 +17,9 @@ Roles = tuple[str, ...]
 REQUIRED = object()
 """The default of a key that must be there."""
 
-_EVERYWHERE = frozenset({"name", "trainable", "dtype", "batch_input_shape", "batch_shape"})
+_EVERYWHERE = frozenset({"name", "trainable", "dtype", "dynamic"})
+_SHAPES = frozenset({"batch_input_shape", "batch_shape", "input_shape", "input_dim", "input_length", "input_dtype"})
+"""What layers of every class may say of their input, as their shape is read elsewhere."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,13 @@ def initialized(*arrays: str) -> frozenset[str]:
     return frozenset(f"{array}_{kind}" for array in (*arrays, "activity") for kind in kinds)
 
 
+def initialized_by_keras_1(*arrays: str) -> frozenset[str]:
+    """The same as Keras 1 calls them; an initializer may be the text of a lambda."""
+    return frozenset({"init"}) | {
+        f"{array}_{kind}" for array in arrays for kind in ("init", "regularizer", "constraint")
+    }
+
+
 @dataclass(frozen=True)
 class Row:
     """A layer class.
@@ -88,6 +97,20 @@ class Row:
     pointwise: bool = False
 
 
+def built_in(entry: Mapping[str, Any]) -> bool:
+    """Whether an object names Keras's own class: a user's class may have the same name and do something else.
+
+    Keras has written a `module` since 2.12, and null for a class of the user's; before, it wrote nothing that tells.
+    Functional models are registered by their own name, and functions by their kind, from whatever module.
+    """
+    class_name, registered = entry.get("class_name"), entry.get("registered_name")
+    own = {"Functional": ("Functional",), "function": ("function", entry.get("config"))}
+    if registered is not None and registered not in own.get(str(class_name), ()):
+        return False
+    home = str(entry.get("module", "keras")).split(".")[0]
+    return home in ("keras", "tf_keras", "tensorflow") or (class_name, home) == ("function", "builtins")
+
+
 def canonical(row: Row, stated: Config) -> dict[str, Any]:
     """A config with exactly the keys that mean something."""
     given = {row.renamed.get(key, key): value for key, value in stated.items()}
@@ -98,7 +121,7 @@ def canonical(row: Row, stated: Config) -> dict[str, Any]:
         if key in row.only and value is not None and not _is(value, row.only[key]):
             msg = f"{key}={value!r:.60} is not supported; only {row.only[key]!r} is"
             raise UnsupportedError(msg)
-        known = key in _EVERYWHERE or key in row.meaning or key in row.inert or key in row.only
+        known = any(key in keys for keys in (_EVERYWHERE, _SHAPES, row.meaning, row.inert, row.only))
         # A key that later versions added and left unset changes nothing.
         if not known and value is not None:
             msg = f"the key {key!r:.60} (here {value!r:.60}) is not known and could change the output"

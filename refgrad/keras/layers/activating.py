@@ -3,27 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from refgrad.activations.names import NAMES
-from refgrad.errors import FormatError, MismatchError, UnsupportedError
+from refgrad.arrays import Shape
+from refgrad.errors import FormatError, MismatchError, UnsupportedError, naming
 from refgrad.keras import values
-from refgrad.keras.rows import REQUIRED, Config, Given, Row, initialized
+from refgrad.keras.rows import (
+    REQUIRED,
+    Config,
+    Given,
+    Row,
+    built_in,
+    canonical,
+    initialized,
+    initialized_by_keras_1,
+    no_roles,
+)
 from refgrad.ops import Elementwise, PReLU, Softmax
 from refgrad.sequential import AXISWISE, Steps, activation
 
 
-def activation_name(value: Any) -> str:
-    """The name of an activation; null is linear."""
+@dataclass(frozen=True, eq=False)
+class Activator:
+    """A layer given as an activation: its class and its canonical config."""
+
+    class_name: str
+    config: Config
+
+
+def activator(value: Any) -> str | Activator:
+    """An activation by its name, as a function or a layer that Keras wrote as an object; null is linear."""
     if value is None:
         return "linear"
-    if not isinstance(value, str) or not any(value in names for names in (*NAMES.values(), *AXISWISE.values())):
-        what = value if isinstance(value, str) else f"a {type(value).__name__}"
-        msg = f"the activation {what!r:.60} is not supported; these are: {', '.join((*NAMES[3], *AXISWISE[3]))}"
-        raise UnsupportedError(msg)
-    return value
+    class_name, found = "function", value
+    if isinstance(value, dict):
+        class_name, found = str(value.get("class_name")), value.get("config") if built_in(value) else None
+    if class_name in ROWS and isinstance(found, dict) and not isinstance(found.get("activation"), dict):
+        row = ROWS[class_name]
+        if row.roles is not no_roles:
+            msg = f"the activation is a {class_name}, whose weights the file does not name; use the layer by itself"
+            raise UnsupportedError(msg)
+        with naming(class_name):
+            return Activator(class_name, canonical(row, found))
+    if class_name == "function" and isinstance(found, str):
+        if any(found in names for names in (*NAMES.values(), *AXISWISE.values())):
+            return found
+        class_name = found
+    what = class_name if isinstance(value, dict | str) else f"a {type(value).__name__}"
+    msg = f"the activation {what!r:.60} is not supported; these are: {', '.join((*NAMES[3], *AXISWISE[3]))}"
+    raise UnsupportedError(msg)
+
+
+def activated(given: Given, name: str, shape: Shape) -> Steps:
+    """The ops of the activation in a layer's config, for what it computes before."""
+    called = given.config["activation"]
+    if isinstance(called, str):
+        return activation(name, called, given.generation)
+    row = ROWS[called.class_name]
+    return list(row.steps(Given(name, row.as_used(called.config, given.generation), {}, (shape,), given.generation)))
 
 
 def _relu_as_used(config: Config, generation: int) -> Config:
@@ -78,8 +119,8 @@ def _some_axes(value: Any) -> tuple[int, ...]:
 
 ROWS: Mapping[str, Row] = {
     "Activation": Row(
-        lambda given: activation(given.name, given.config["activation"], given.generation),
-        meaning={"activation": (activation_name, REQUIRED)},
+        lambda given: activated(given, given.name, given.shape),
+        meaning={"activation": (activator, REQUIRED)},
         pointwise=True,
     ),
     "ReLU": Row(
@@ -112,7 +153,7 @@ ROWS: Mapping[str, Row] = {
     "PReLU": Row(
         _prelu,
         meaning={"shared_axes": (values.axes, None)},
-        inert=initialized("alpha"),
+        inert=initialized("alpha") | initialized_by_keras_1(),
         roles=lambda _: ("alpha",),
         pointwise=True,
     ),

@@ -6,9 +6,10 @@ from collections.abc import Mapping
 
 from refgrad.errors import MismatchError
 from refgrad.keras import values
-from refgrad.keras.layers.activating import activation_name
-from refgrad.keras.rows import REQUIRED, Config, Given, Roles, Row, initialized
-from refgrad.sequential import Steps, dense
+from refgrad.keras.layers.activating import activated, activator
+from refgrad.keras.rows import REQUIRED, Config, Given, Roles, Row, initialized, initialized_by_keras_1
+from refgrad.ops import Affine
+from refgrad.sequential import Steps
 
 
 def _roles(config: Config) -> Roles:
@@ -20,7 +21,10 @@ def _dense(given: Given) -> Steps:
     if kernel.ndim != 2 or kernel.shape[1] != units:
         msg = f"kernel has shape {kernel.shape}; units={units} needs (inputs, {units})"
         raise MismatchError(msg)
-    return dense(given.name, kernel, given.arrays.get("bias"), given.config["activation"], given.generation)
+    called = given.config["activation"]
+    name = f"{given.name}/{called if isinstance(called, str) else called.class_name}"
+    affine = Affine(kernel, given.arrays.get("bias"))
+    return [(given.name, affine), *activated(given, name, (*given.shape[:-1], units))]
 
 
 ROWS: Mapping[str, Row] = {
@@ -28,10 +32,11 @@ ROWS: Mapping[str, Row] = {
         _dense,
         meaning={
             "units": (values.whole_number, REQUIRED),
-            "activation": (activation_name, "linear"),
+            "activation": (activator, "linear"),
             "use_bias": (values.flag, True),
         },
-        inert=initialized("kernel", "bias"),
+        renamed={"output_dim": "units", "bias": "use_bias"},
+        inert=initialized("kernel", "bias") | initialized_by_keras_1("W", "b"),
         only={"quantization_config": None, "lora_rank": None, "lora_alpha": None},
         roles=_roles,
     ),

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
-from refgrad.errors import FormatError
+from refgrad.errors import FormatError, UnsupportedError
 from refgrad.keras import values
 from refgrad.keras.rows import REQUIRED, Given, Row
 from refgrad.ops import Add, Average, Concatenate, Dot, Maximum, Minimum, Multiply, Op, Subtract
@@ -40,6 +41,29 @@ def _dot(given: Given) -> Steps:
     return [(given.name, Dot((first, second), given.config["normalize"], _LEAST_NORM[given.generation]))]
 
 
+_MODES: Mapping[str, str] = {
+    "sum": "Add",
+    "mul": "Multiply",
+    "ave": "Average",
+    "max": "Maximum",
+    "concat": "Concatenate",
+    "dot": "Dot",
+}
+"""Mode of Keras 1's Merge → the class of Keras 2 that does the same."""
+
+
+def _mode(value: Any) -> str:
+    if not isinstance(value, str) or value not in _MODES:
+        msg = f"{value!r:.60} is none of the modes that can be read: {', '.join(_MODES)}"
+        raise UnsupportedError(msg)
+    return value
+
+
+def _keras_1(given: Given) -> Steps:
+    config = {"axis": given.config["concat_axis"], "axes": given.config["dot_axes"], "normalize": False}
+    return ROWS[_MODES[given.config["mode"]]].steps(replace(given, config=config))
+
+
 ROWS: Mapping[str, Row] = {
     "Add": _merge(Add),
     "Subtract": _merge(Subtract),
@@ -51,6 +75,13 @@ ROWS: Mapping[str, Row] = {
     "Dot": Row(
         _dot,
         meaning={"axes": (_pair, REQUIRED), "normalize": (values.flag, False)},
+        merges=True,
+    ),
+    "Merge": Row(
+        _keras_1,
+        meaning={"mode": (_mode, "sum"), "concat_axis": (values.axis, -1), "dot_axes": (_pair, -1)},
+        inert=frozenset({"output_shape", "output_shape_type", "output_mask_type"}),
+        only={"mode_type": "raw", "output_mask": None, "arguments": {}},
         merges=True,
     ),
 }

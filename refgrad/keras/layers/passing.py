@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from refgrad.keras.rows import Row
 
-_DROPOUT = Row(inert=frozenset({"rate", "seed", "noise_shape", "data_format"}), pointwise=True)
+_DROPOUT = Row(inert=frozenset({"rate", "p", "seed", "noise_shape", "data_format", "dim_ordering"}), pointwise=True)
 
 ROWS: Mapping[str, Row] = {
     "InputLayer": Row(inert=frozenset({"optional"}), only={"sparse": False, "ragged": False}, pointwise=True),
@@ -16,7 +16,7 @@ ROWS: Mapping[str, Row] = {
     "SpatialDropout3D": _DROPOUT,
     "AlphaDropout": _DROPOUT,
     "GaussianDropout": _DROPOUT,
-    "GaussianNoise": Row(inert=frozenset({"stddev", "seed"}), pointwise=True),
+    "GaussianNoise": Row(inert=frozenset({"stddev", "sigma", "seed"}), pointwise=True),
     "ActivityRegularization": Row(inert=frozenset({"l1", "l2", "activity_regularizer"}), pointwise=True),
     "Identity": Row(pointwise=True),
 }

@@ -10,7 +10,7 @@ import numpy as np
 from refgrad.arrays import Array
 from refgrad.errors import FormatError, MismatchError, UnsupportedError
 from refgrad.keras import values
-from refgrad.keras.rows import REQUIRED, Config, Given, Roles, Row, initialized
+from refgrad.keras.rows import REQUIRED, Config, Given, Roles, Row, initialized, initialized_by_keras_1
 from refgrad.ops import BatchNormalization, LayerNormalization, Normalization, Rescaling
 from refgrad.sequential import Steps
 
@@ -76,6 +76,8 @@ def _normalization(given: Given) -> Steps:
         moments: Array = given.arrays[role] if given.arrays else given.config[role]
         if not given.arrays and moments.size == 1:
             moments = np.full(kept, moments.reshape(()))
+        elif not given.arrays and moments.shape == (1,) * (moments.ndim - len(kept)) + kept:
+            moments = moments.reshape(kept)  # a batch of one is stretched to itself
         laid.append(_reshaped(role, moments, kept).reshape(layout))
     return [(given.name, Normalization(laid[0], laid[1], given.config["invert"]))]
 
@@ -102,8 +104,9 @@ ROWS: Mapping[str, Row] = {
         _batch_normalization,
         meaning={"axis": (_one_axis, -1), **_CENTERING},
         inert=initialized("gamma", "beta", "moving_mean", "moving_variance")
+        | initialized_by_keras_1("gamma", "beta")
         | {"momentum", "fused", "synchronized", "renorm_clipping", "renorm_momentum"},
-        only={"renorm": False, "virtual_batch_size": None, "adjustment": None},
+        only={"mode": 0, "renorm": False, "virtual_batch_size": None, "adjustment": None},
         roles=lambda config: (*_scale_and_center(config), "moving_mean", "moving_variance"),
         pointwise=True,
     ),

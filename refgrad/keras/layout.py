@@ -1,0 +1,157 @@
+"""What an HDF5 file holds, in either of Keras's layouts: layers listed by name, or groups numbered by class."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import h5py
+
+from refgrad.arrays import Array
+from refgrad.errors import FormatError, UnsupportedError
+from refgrad.keras import hdf5
+from refgrad.keras.hdf5 import Folder
+
+DEEPEST = 32
+"""How many models may lie one in the other."""
+
+
+@dataclass(frozen=True, eq=False)
+class RawLayer:
+    """The arrays stored for one layer, in the file's order, under the names the file gives them.
+
+    `name` is the layer's name in the config where the file records it; `group` is where in the file the arrays are. A
+    nested model has `layers` of its own, or (Keras 1–2) the arrays of them all, under names with the layers' in them.
+    """
+
+    group: str
+    name: str | None
+    arrays: dict[str, Array]
+    layers: tuple[RawLayer, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Stored:
+    """An HDF5 file's content, and what it says beside its arrays."""
+
+    content: bytes
+    container: str
+    config: str | None = None
+    writer: str | None = None
+
+
+def _is_legacy(file: h5py.File) -> bool:
+    """Whether the layout is that of Keras 1–2, which lists its layers by name."""
+    return hdf5.texts(file, "layer_names") is not None or "model_weights" in file
+
+
+def _legacy_root(file: h5py.File) -> h5py.Group:
+    """The group that lists the layers: a layer may be called model_weights as well."""
+    return file if hdf5.texts(file, "layer_names") is not None else hdf5.child(file, "model_weights")
+
+
+def _legacy_layers(root: h5py.Group, budget: int) -> Iterator[RawLayer]:
+    """Keras 1–2 layout: the order is that of `layer_names`, and within a layer that of `weight_names`."""
+    names = hdf5.texts(root, "layer_names")
+    if names is None:
+        held = ", ".join(map(repr, sorted(root)[:4])) or "nothing"
+        msg = f"the HDF5 file has neither 'layer_names' nor a 'layers' group but {held}: no layout that can be read yet"
+        raise FormatError(msg)
+    for name in names:
+        group = hdf5.descend(root, name)
+        paths = None if group is None else hdf5.texts(group, "weight_names")
+        if paths is None:
+            msg = f"layer {name!r} is listed in 'layer_names' but has no group with 'weight_names'"
+            raise FormatError(msg)
+        arrays = {}
+        for path in paths:
+            dataset = hdf5.descend(group, path)
+            if dataset is None:
+                msg = f"layer {name!r}: weight {path!r} is listed but missing"
+                raise FormatError(msg)
+            arrays[path] = hdf5.array(dataset, budget)
+        yield RawLayer(name, name, arrays)
+
+
+def _check_own(root: h5py.Group) -> None:
+    """Refuse weights that a model has beside those of its layers: later tf.keras stores them under a name of theirs."""
+    own = hdf5.child(root, "top_level_model_weights")
+    if own is not None and hdf5.texts(own, "weight_names"):
+        raise UnsupportedError(_OWN)
+
+
+_OWN = "the model has weights of its own beside those of its layers: what they do is not in the file"
+
+_LAYERS = ("layers", "_layer_checkpoint_dependencies")
+"""Where a model's layers are; tf.keras 2.12 and 2.13 had a name of their own, where they count a layer twice."""
+
+
+def _folder_of_layers(model: Folder) -> Folder:
+    found = [name for name in _LAYERS if name in model]
+    layers = model.folder(found[0]) if len(found) == 1 else None
+    if layers is None:
+        held = " and ".join(map(repr, found)) or ", ".join(map(repr, sorted(model)[:4])) or "nothing"
+        msg = f"the weights have neither 'layer_names' nor one group 'layers' but {held}: no layout that can be read"
+        raise FormatError(msg)
+    return layers
+
+
+def _numbered_layers(model: Folder, budget: int, above: set[Any], depth: int = 0) -> Iterator[RawLayer]:
+    """Keras 3 layout: `layers/<class>[_k]/vars/<i>`, with the layer's name on `vars` from newer writers.
+
+    A nested model is a group with `layers` of its own; `above` are those met so far, none of which may come again.
+    """
+    layers = _folder_of_layers(model)
+    if depth > DEEPEST or not above.isdisjoint(layers.parts):
+        msg = f"{layers.parts[0][0].name} is there twice, by links, or over {DEEPEST} models lie one in the other"
+        raise FormatError(msg)
+    above.update(layers.parts)
+    for name in layers:
+        group = layers.folder(name)
+        variables = None if group is None else group.folder("vars")
+        nested = group is not None and any(inner in group for inner in _LAYERS)
+        yield RawLayer(
+            name,
+            None if variables is None else variables.text("name"),
+            {} if variables is None else variables.arrays(budget),
+            tuple(_numbered_layers(group, budget, above, depth + 1)) if group is not None and nested else (),
+        )
+
+
+def layers(content: bytes) -> tuple[RawLayer, ...]:
+    """The arrays of every layer, in the file's order."""
+    with hdf5.opened(content) as file:
+        if _is_legacy(file):
+            legacy = _legacy_root(file)
+            _check_own(legacy)
+            return tuple(_legacy_layers(legacy, len(content)))
+        root = Folder(((file, ""),))
+        own = root.folder("vars")
+        if own is not None and list(own):
+            raise UnsupportedError(_OWN)
+        return tuple(_numbered_layers(root, len(content), set()))
+
+
+def version(recorded: object) -> str | None:
+    """A version of Keras, if that is what was recorded."""
+    found = hdf5.text(recorded)
+    return found if re.fullmatch(r"\d+\.\d+[\w.+-]*", found) else None
+
+
+def stored(content: bytes) -> Stored:
+    """What an HDF5 file of either layout says beside its arrays."""
+    with hdf5.opened(content) as file:
+        if not _is_legacy(file):
+            _folder_of_layers(Folder(((file, ""),)))
+            return Stored(content, "weights .h5 of Keras 3 layout")
+        root = _legacy_root(file)
+        config = file.attrs.get("model_config")
+        writer = file.attrs.get("keras_version", root.attrs.get("keras_version"))
+        return Stored(
+            content,
+            "legacy weights .h5" if config is None else "legacy .h5",
+            None if config is None else hdf5.text(config),
+            version(writer),
+        )

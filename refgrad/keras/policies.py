@@ -1,0 +1,59 @@
+"""The dtypes that a config declares: absent, by name, or as a policy object."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from refgrad.arrays import Array
+from refgrad.errors import UnsupportedError
+from refgrad.keras.hdf5 import OPAQUE
+
+POLICIES: Mapping[str, tuple[str, ...]] = {
+    "float16": ("float16", "float32"),
+    "bfloat16": ("bfloat16", "float32"),
+    "float32": ("float32",),
+    "float64": ("float64",),
+    "mixed_float16": ("float32",),
+    "mixed_bfloat16": ("float32",),
+}
+"""Policy → the dtypes that its layers' arrays may be stored in.
+
+Batch normalisation is stored in float32 where the layer is declared in a half precision. Mixed policies compute in
+another dtype than they store; refgrad computes in what is stored, in float32 at least.
+"""
+
+PLAIN = ("float16", "float32", "float64")
+"""The dtypes that arrays may be stored in where no policy is said: of bfloat16 there would be no sign."""
+
+_ANY = ("infer", "_infer")
+"""Policies by which TensorFlow 2.0 took the dtype from the input."""
+
+
+def policy(value: Any) -> str | None:
+    """The policy of a layer, or None where it is not said."""
+    inner = value.get("config") if isinstance(value, dict) else None
+    name = inner.get("name") if isinstance(inner, dict) else value
+    if name is None and not isinstance(value, dict):
+        return None
+    if name in _ANY:
+        return None
+    if not isinstance(name, str) or name not in POLICIES:
+        msg = f"dtype {name!r:.60} is not supported; these are: {', '.join(POLICIES)}"
+        raise UnsupportedError(msg)
+    return name
+
+
+def stored_as(array: Array) -> str:
+    """The name of the dtype that an array is stored in."""
+    return "bfloat16" if array.dtype == OPAQUE else array.dtype.name
+
+
+def widened(array: Array) -> Array:
+    """bfloat16 as float32, whose upper half it is; any other dtype as it is."""
+    if stored_as(array) != "bfloat16":
+        return array
+    bits: Array = (array.view("<u2").astype(np.uint32) << 16).view(np.float32)
+    return bits
