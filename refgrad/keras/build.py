@@ -244,8 +244,8 @@ def build(raw: RawModel) -> Graph:
             with naming(_named((layer.name,), layer)):
                 unfolding.add(Source(_input_shape(model, layer, arrays)), (), layer.name)
         outputs = unfolding.unfold(model, range(len(model.inputs)))
-    names = _unique([model.layers[end.layer].name for end in model.outputs])
+    names = model.output_keys or _unique([model.layers[end.layer].name for end in model.outputs])
     provenance = Provenance(model.generation, raw.writer, raw.container, raw.files)
     inputs = tuple(range(len(model.inputs)))
-    sources = tuple(model.layers[index].name for index in model.inputs)
+    sources = model.input_keys or tuple(model.layers[index].name for index in model.inputs)
     return Graph(tuple(unfolding.nodes), inputs, outputs, sources, names, unfolding.dtype, provenance)

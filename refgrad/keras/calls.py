@@ -119,6 +119,12 @@ def calls(inbound_nodes: Any) -> tuple[Tensors, ...]:
     return tuple(found)
 
 
+def keys(value: Any) -> tuple[str, ...] | None:
+    """What a dict calls each of a model's ends, in the order of the ends; None where they are no plain dict."""
+    plain = isinstance(value, dict) and all(isinstance(entry, list) and entry for entry in value.values())
+    return tuple(sorted(value)) if plain and all(isinstance(entry[0], str) for entry in value.values()) else None
+
+
 def ends(key: str, value: Any) -> Tensors:
     """The tensors that `input_layers` or `output_layers` name."""
     found = tuple(_tensor(entry) for entry in _leaves(value))

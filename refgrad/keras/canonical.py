@@ -49,13 +49,16 @@ class ModelConfig:
     """Layers, Sequential or not, with the calls that connect them.
 
     `inputs` are the InputLayers in the order of the model's inputs, `outputs` the tensors it gives; `generation` is the
-    Keras, 2 or 3, whose conventions it follows.
+    Keras, 2 or 3, whose conventions it follows. `input_keys` and `output_keys` are what dicts call the ends of a model
+    that was made with dicts.
     """
 
     layers: tuple[LayerConfig, ...]
     inputs: tuple[int, ...]
     outputs: tuple[Reference, ...]
     generation: int
+    input_keys: tuple[str, ...] | None = None
+    output_keys: tuple[str, ...] | None = None
 
     @cached_property
     def order(self) -> tuple[tuple[int, int], ...]:

@@ -14,7 +14,7 @@ from typing import Any
 from refgrad.errors import FormatError, UnsupportedError, naming
 from refgrad.keras.archive import RawModel
 from refgrad.keras.branches import merged
-from refgrad.keras.calls import Tensors, calls, ends
+from refgrad.keras.calls import Tensors, calls, ends, keys
 from refgrad.keras.canonical import UNNAMED, LayerConfig, ModelConfig, Reference
 from refgrad.keras.layers import LAYERS
 from refgrad.keras.layout import DEEPEST
@@ -197,7 +197,8 @@ def _functional(config: Any, generation: int) -> ModelConfig:
                 raise FormatError(msg)
             called.append(calls(entry.get("inbound_nodes", [])))
     _check_names([layer.name for layer in layers])
-    return connected(layers, called, inputs, outputs, generation)
+    model = connected(layers, called, inputs, outputs, generation)
+    return replace(model, input_keys=keys(config["input_layers"]), output_keys=keys(config["output_layers"]))
 
 
 MODELS: Mapping[str, Callable[[Any, int], ModelConfig]] = {
