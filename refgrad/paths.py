@@ -22,8 +22,9 @@ def is_json_text(given: object) -> bool:
 
 def as_path(given: object, what: str) -> Path:
     """The path that was given, if it is one."""
-    if not isinstance(given, str | os.PathLike) or isinstance(os.fspath(given), bytes):
-        msg = f"{what} is the path of a file, not a {type(given).__name__}"
+    if not isinstance(given, str | os.PathLike) or isinstance(os.fspath(given), bytes) or not os.fspath(given):
+        found = f"a {type(given).__name__}" if given != "" else "an empty text"
+        msg = f"{what} is the path of a file, not {found}"
         raise InputError(msg)
     return Path(given)
 

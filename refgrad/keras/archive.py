@@ -52,7 +52,8 @@ def _member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
     whole = _folder(archive) + name
     entries = [entry for entry in archive.infolist() if entry.filename == whole]
     if len(entries) != 1:
-        msg = f"the zip holds {len(entries)} members named {name!r}, a .keras file has one"
+        held = ", ".join(entry.filename for entry in archive.infolist()[:3])
+        msg = f"the zip holds {len(entries)} members named {name!r}, a .keras file has one; this begins with {held:.80}"
         raise FormatError(msg)
     if entries[0].flag_bits & 1:
         msg = f"the zip's member {name!r} is encrypted"
