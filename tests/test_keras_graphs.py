@@ -554,18 +554,20 @@ def test_what_no_output_needs_is_left_out(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("inputs", "outputs"),
+    ("inputs", "outputs", "names"),
     [
-        ([["x", 0, 0]], [["a", 0, 0]]),
-        (["x", 0, 0], ["a", 0, 0]),
-        ([[["x", 0, 0]]], [[["a", 0, 0]]]),
-        ({"k": ["x", 0, 0]}, {"k": [["a", 0, 0]]}),
+        ([["x", 0, 0]], [["a", 0, 0]], ("x", "a")),
+        (["x", 0, 0], ["a", 0, 0], ("x", "a")),
+        ([[["x", 0, 0]]], [[["a", 0, 0]]], ("x", "a")),
+        ({"k": ["x", 0, 0]}, {"l": [["a", 0, 0]]}, ("k", "l")),
+        ({"k": ["x", 0, 0]}, {"l": [["a", 0, 0], ["x", 0, 0]]}, ("k", "a", "x")),
     ],
 )
-def test_ends_may_be_nested_or_flat(inputs, outputs, tmp_path):
+def test_ends_may_be_nested_or_flat(inputs, outputs, names, tmp_path):
+    """A dict's keys name its ends where each stands for one."""
     layers = [source("x"), entry("Activation", "a", [X], activation="tanh")]
     graph = built(functional(layers, inputs, outputs), tmp_path)
-    assert (graph.input_names, graph.output_names) == (("x",), ("a",))
+    assert (*graph.input_names, *graph.output_names) == names
 
 
 @pytest.mark.parametrize("first", [0, 1])

@@ -120,9 +120,10 @@ def calls(inbound_nodes: Any) -> tuple[Tensors, ...]:
 
 
 def keys(value: Any) -> tuple[str, ...] | None:
-    """What a dict calls each of a model's ends, in the order of the ends; None where they are no plain dict."""
-    plain = isinstance(value, dict) and all(isinstance(entry, list) and entry for entry in value.values())
-    return tuple(sorted(value)) if plain and all(isinstance(entry[0], str) for entry in value.values()) else None
+    """What a dict calls each of a model's ends, in the order of the ends; None where a key does not stand for one."""
+    if not isinstance(value, dict) or any(len(list(_leaves(entry))) != 1 for entry in value.values()):
+        return None
+    return tuple(sorted(value))
 
 
 def ends(key: str, value: Any) -> Tensors:
