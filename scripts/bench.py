@@ -223,9 +223,7 @@ def main() -> None:
         def measured() -> Iterator[dict[str, Any]]:
             return together(arguments, wanted)
 
-        print(
-            f"{'network':<12}{'batch':>8}{'refgrad':>14}{'ratio':>8}  {'':13} each peer ÷ refgrad; the first is the least"
-        )
+        print(f"{'network':<12}{'batch':>8}{'refgrad':>15}{'least':>8}  {'':13} each peer ÷ refgrad")
     found = []
     for row in measured():
         print(line(row), flush=True)
