@@ -1,0 +1,145 @@
+"""The staircase of a piecewise-linear network of one input."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import refgrad
+from refgrad.activations import ACTIVATIONS
+from refgrad.breakpoints import PIECEWISE_LINEAR, _gaps, obstacle, staircase
+from refgrad.graph import Graph, Node, Provenance, chain
+from refgrad.ops import Add, Affine, BatchNormalization, Elementwise, Source
+from refgrad.rounding import tolerance
+from tests import cases
+
+F64, FROM, RELU = np.dtype("float64"), Provenance(), ACTIVATIONS["relu"].defaults
+
+
+def random_layers(widths, activation, dtype, seed=0):
+    rng = np.random.default_rng(seed)
+    pairs = list(zip(widths[:-1], widths[1:], strict=True))
+    return [
+        (
+            (rng.standard_normal(pair) * np.sqrt(2 / pair[0])).astype(dtype),
+            (0.3 * rng.standard_normal(pair[1])).astype(dtype),
+            activation if place < len(pairs) - 1 else "linear",
+        )
+        for place, pair in enumerate(pairs)
+    ]
+
+
+def residual(dtype):
+    """y = relu(x + W relu(V x + b)) summed, with a BatchNormalization on the way."""
+    rng = np.random.default_rng(5)
+
+    def of(*shape):
+        return rng.standard_normal(shape).astype(dtype)
+
+    nodes = [
+        Node(Source((1,)), (), "x"),
+        Node(Affine(of(1, 12), of(12)), (0,), "wide"),
+        Node(Elementwise("relu", RELU), (1,), "on"),
+        Node(BatchNormalization(of(12), np.abs(of(12)), of(12), of(12)), (2,), "norm"),
+        Node(Add(), (1, 3), "sum"),
+        Node(Elementwise("relu", (np.inf, 0.25, 0.0)), (4,), "leaky"),
+        Node(Affine(of(12, 2), of(2)), (5,), "out"),
+    ]
+    return Graph(tuple(nodes), (0,), (6,), ("x",), ("out",), np.dtype(dtype), Provenance())
+
+
+GRAPHS = {
+    "question": lambda dtype: refgrad.load(cases.GOLDEN / "question-keras3.keras").astype(dtype).graph,
+    "deep": lambda dtype: refgrad.Network.sequential(random_layers((1, 24, 24, 24, 3), "relu", dtype)).graph,
+    "clipped": lambda dtype: refgrad.Network.sequential(random_layers((1, 16, 16, 1), "hard_sigmoid", dtype, 1)).graph,
+    "older clips": lambda dtype: (
+        refgrad.Network.sequential(random_layers((1, 16, 16, 1), "hard_sigmoid", dtype, 2), keras=2).graph
+    ),
+    "residual": residual,
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", GRAPHS)
+def test_it_gives_what_the_network_gives(name, dtype):
+    graph = GRAPHS[name](dtype)
+    assert obstacle(graph) is None
+    table = staircase(graph)
+    # everywhere the table answers, and close to both ends of its intervals, where a wrong zone would show
+    rng = np.random.default_rng(7)
+    ends = np.concatenate([table.starts, table.ends])
+    t = np.concatenate([rng.uniform(-8, 8, 4_000), *(ends * (1 + k * np.finfo(dtype).eps) for k in range(-6, 7))])
+    x = t.astype(dtype)[:, None]
+    places, inside = table.places(x[:, 0].astype(float))
+    assert inside[:4_000].mean() > 0.99
+    assert 0.05 < inside[4_000:].mean() < 0.95
+    wide = refgrad.Network(graph.astype(np.dtype("float64")))
+    y, jacobian = wide.value_and_jacobian(x.astype(float), engine="numpy")
+    slopes = table.slopes[places]
+    values = table.offsets[places] + slopes * x
+    assert np.abs(slopes - jacobian[:, :, 0])[inside].max() <= 1e-12 * np.abs(jacobian).max()
+    assert np.abs(values - y)[inside].max() <= 1e-12 * np.abs(y).max()
+    # and rounding to the network's dtype does not change a slope there
+    own = refgrad.Network(graph).jacobian(x, engine="numpy")[:, :, 0]
+    assert np.abs(slopes - own)[inside].max() <= tolerance(graph) * np.abs(own).max()
+
+
+def test_the_number_of_steps_is_the_number_of_slopes():
+    """relu(x) + relu(2 − x) + relu(x − 5): 0 at x < 0 is the only place nobody counts; kinks at 0, 2 and 5."""
+    net = refgrad.Network.sequential(
+        [
+            (np.array([[1.0, -1.0, 1.0]]), np.array([0.0, 2.0, -5.0]), "relu"),
+            (np.ones((3, 1)), np.zeros(1), "linear"),
+        ]
+    )
+    table = staircase(net.graph)
+    assert table.slopes.ravel().tolist() == [-1.0, 0.0, 1.0, 2.0]
+    np.testing.assert_allclose(table.starts, [-1024, 0, 2, 5], atol=1e-12)
+    np.testing.assert_allclose(table.ends, [0, 2, 5, 1024], atol=1e-12)
+    np.testing.assert_allclose(table.offsets.ravel(), [2.0, 2.0, 0.0, -5.0], atol=1e-12)
+
+
+def test_what_a_table_cannot_say_is_left_to_the_network():
+    table = staircase(GRAPHS["question"]("float32"))
+    t = np.array([np.nan, np.inf, -np.inf, 1024.0, -1024.0, 2000.0, *table.starts, *table.ends])
+    assert not table.places(t)[1].any()
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_rows_are_called_piecewise_linear_if_they_are(name):
+    row = ACTIVATIONS[name]
+    places = [kink.where for kink in row.kinks(*row.defaults)]
+    t = np.linspace(-7, 7, 2_001)
+    slopes = row.df(t, *row.defaults)
+    bends = np.abs(np.diff(slopes)) > 1e-9
+    explained = np.array([any(a <= p <= b for p in places) for a, b in zip(t[:-1], t[1:], strict=True)])
+    jumps = bool(row.jumps(*row.defaults))
+    is_linear = not (bends & ~explained).any() and name not in ("hard_shrink", "threshold")
+    assert is_linear == (name in PIECEWISE_LINEAR), (name, jumps)
+
+
+@pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        ([("bent", Elementwise("tanh"))], "bent"),
+        ([("cut", Elementwise("relu", (np.inf, 0.0, 1.0)))], "cut"),
+        ([("wide", Affine(np.full((1, 1), np.inf), None))], "NaN or infinity"),
+    ],
+)
+def test_graphs_without_a_staircase_are_told_why(steps, said):
+    assert said in obstacle(chain((1,), steps, F64, FROM))
+
+
+def test_two_inputs_have_no_staircase():
+    assert "one number" in obstacle(chain((2,), [("out", Affine(np.ones((2, 1)), None))], F64, FROM))
+
+
+def test_units_that_do_not_move_are_near_no_kink():
+    """relu(relu(t)): where the first is off, the second stands on its kink, and nothing depends on it."""
+    table = staircase(chain((1,), [("one", Elementwise("relu", RELU)), ("two", Elementwise("relu", RELU))], F64, FROM))
+    assert table.places(np.array([-3.0, -1e-3, 1e-3, 3.0]))[1].all()
+
+
+def test_a_zone_within_a_zone_ends_nothing():
+    starts, ends = _gaps(np.array([[-1.0, 2.0], [0.0, 0.5], [4.0, 5.0]]), 1e-16)
+    assert (starts.tolist(), ends.tolist()) == ([-1024.0, 2.0, 5.0], [-1.0, 4.0, 1024.0])
