@@ -29,10 +29,12 @@ MADE = "<!-- Made by scripts/make_docs.py: change that, or the tables it reads, 
 
 KINDS = {
     "affine": "Dense",
+    "einsum": "Dense along any axes",
     "activating": "Activations",
     "merging": "Layers that merge",
     "shaping": "Layers that move numbers",
     "scaling": "Normalisation and scaling",
+    "normalising": "Normalisation of every sample by its own numbers",
     "passing": "Layers that do nothing at inference",
 }
 """The modules of `refgrad.keras.layers` in the order of the page, and what each holds."""

@@ -38,10 +38,12 @@ from refgrad.ops import (
     Repeat,
     Rescaling,
     Reshape,
+    RMSNormalization,
     Softmax,
     Source,
     Sparsemax,
     Subtract,
+    UnitNormalization,
 )
 from refgrad.ops.broadcasting import fits
 from tests import accuracy
@@ -207,6 +209,15 @@ def _layer_normalization(draw, numbers, shapes, axes):
     return LayerNormalization(scale, offset, draw(st.sampled_from([1e-3, 0.1])), axes)
 
 
+def _rms_normalization(draw, numbers, shapes, axes):
+    scale = _maybe(draw, numbers.normal(*shapes[0][-len(axes) :]))
+    return RMSNormalization(scale, draw(st.sampled_from([1e-6, 0.1])), axes)
+
+
+def _unit_normalization(draw, numbers, shapes, axes):
+    return UnitNormalization(draw(st.sampled_from([1e-12, 1e-6])), axes)
+
+
 def _broadcast(draw, shape):
     return draw(st.sampled_from([(), shape[-1:], shape]))
 
@@ -314,6 +325,19 @@ def _layer_normalization_layer(keras, op, shapes):
     return keras.layers.LayerNormalization(axis=axes, epsilon=op.epsilon, dtype="float64", **held), weights
 
 
+def _rms_normalization_layer(keras, op, shapes):
+    if not _is_3(keras) or op.gamma is None or op.axes != (*range(-len(op.axes), 0),):
+        return None
+    axes = [_positive(axis, shapes[0]) for axis in op.axes]
+    return keras.layers.RMSNormalization(axes, op.epsilon, dtype="float64"), [op.gamma]
+
+
+def _unit_normalization_layer(keras, op, shapes):
+    if op.epsilon != (1e-12 if _is_3(keras) else 1e-6):
+        return None
+    return keras.layers.UnitNormalization([_positive(axis, shapes[0]) for axis in op.axes], dtype="float64"), []
+
+
 def _normalization_layer(keras, op, shapes):
     axis = {0: None, 1: -1}.get(op.mean.ndim, tuple(range(1, len(shapes[0]) + 1)))
     given = {"mean": op.mean.tolist(), "variance": op.variances.tolist(), "invert": op.invert}
@@ -374,6 +398,8 @@ ROWS = {
     ),
     "batch_normalization": Row(_each_axis, _batch_normalization, _batch_normalization_layer),
     "layer_normalization": Row(_each_axes, _layer_normalization, _layer_normalization_layer),
+    "rms_normalization": Row(_each_axes, _rms_normalization, _rms_normalization_layer),
+    "unit_normalization": Row(_each_axes, _unit_normalization, _unit_normalization_layer),
     "normalization": Row(_each, _normalization, _normalization_layer),
     "rescaling": Row(_each, _rescaling, _rescaling_layer),
 }

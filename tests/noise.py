@@ -98,6 +98,23 @@ def carried_by_layer_normalization(p, xs, variances, y):
     return _layer(p, xs[0], y, variances[0], 0)
 
 
+def carried_by_rms_normalization(p, xs, variances, y):
+    """γ² r² (σ²(x_i) + e_i² mean(e² σ²(x)) 2/n)."""
+    (x,), (v,), axes = xs, variances, p["axes"]
+    n = np.prod([x.shape[axis] for axis in axes])
+    r = 1 / np.sqrt((x**2).sum(axis=axes, keepdims=True) / n + p["epsilon"])
+    gamma = 1 if p["gamma"] is None else p["gamma"]
+    return gamma**2 * r**2 * (v + 2 * (r * x) ** 2 * (r**2 * x**2 * v).sum(axis=axes, keepdims=True) / n**2)
+
+
+def carried_by_unit_normalization(p, xs, variances, y):
+    """r² (σ²(x_i) + 2 w e_i² Σ e² σ²(x))."""
+    (x,), (v,), axes = xs, variances, p["axes"]
+    length = np.sqrt((x**2).sum(axis=axes, keepdims=True))
+    r = 1 / np.maximum(length, p["epsilon"])
+    return r**2 * (v + 2 * (length > p["epsilon"]) * (r * x) ** 2 * (r**2 * x**2 * v).sum(axis=axes, keepdims=True))
+
+
 def _log_softmax(p, x):
     """s, log Σ and u⁻² σ²(log s) by the whole matrix (δ_ij − s_j)²."""
     axes = p["axis"] if isinstance(p["axis"], tuple) else (p["axis"],)
@@ -154,11 +171,18 @@ OWN = {
     "normalization": _normalization,
     "rescaling": lambda p, xs, y: (p["scale"] * xs[0]) ** 2 + y**2,
     "layer_normalization": lambda p, xs, y: _layer(p, xs[0], y, 0 * xs[0], 1),
+    "rms_normalization": lambda p, xs, y: 8 * y**2,
+    "unit_normalization": lambda p, xs, y: 6 * y**2,
     "dot": _dot,
     "softmax": _softmax_own,
     "log_softmax": _log_softmax_own,
     "sparsemax": _sparsemax,
     "glu": lambda p, xs, y: 4 * y**2,
 }
-BOUNDED = {"dot": carried_by_dot, "layer_normalization": carried_by_layer_normalization}
+BOUNDED = {
+    "dot": carried_by_dot,
+    "layer_normalization": carried_by_layer_normalization,
+    "rms_normalization": carried_by_rms_normalization,
+    "unit_normalization": carried_by_unit_normalization,
+}
 """Ops that carry their inputs' variances by a bound; the others by the squares of the Jacobian."""

@@ -64,6 +64,21 @@ def _layer_normalization(p, x):
     return y
 
 
+def _over(p, x, total):
+    """x divided by √total of its squares on the axes."""
+    return x / total((x * x).sum(axis=p["axes"], keepdims=True))
+
+
+def _rms_normalization(p, x):
+    n = int(np.prod([x.shape[axis] for axis in p["axes"]]))
+    y = _over(p, x, lambda squares: sqrt(squares / n + mpmath.mpf(p["epsilon"])))
+    return y if p["gamma"] is None else y * p["gamma"]
+
+
+def _unit_normalization(p, x):
+    return _over(p, x, lambda squares: larger(sqrt(squares), mpmath.mpf(p["epsilon"])))
+
+
 def _softmax(p, z):
     return exp(z) / exp(z).sum(axis=p["axis"], keepdims=True)
 
@@ -101,6 +116,8 @@ DEFINITIONS = {
     "normalization": _normalization,
     "rescaling": lambda p, x: x * p["scale"] + p["offset"],
     "layer_normalization": _layer_normalization,
+    "rms_normalization": _rms_normalization,
+    "unit_normalization": _unit_normalization,
     "softmax": _softmax,
     "log_softmax": lambda p, z: log(_softmax(p, z)),
     "sparsemax": lambda p, z: np.apply_along_axis(_sparsemax_line, p["axis"], z),

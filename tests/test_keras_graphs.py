@@ -12,6 +12,7 @@ import pytest
 import refgrad
 from refgrad.derivatives.products import jvp, linearize, vjp
 from refgrad.keras.layers import LAYERS
+from refgrad.keras.wrapping import WRAPPERS
 from tests.cases import CONTAINERS, GOLDEN, WRITERS, golden_arguments, golden_truth
 
 STEMS = [f"{name}-{writer}" for name in ("branches", "layers") for writer in WRITERS]
@@ -105,7 +106,9 @@ def test_shared_layers_are_one_op_and_nested_ones_have_prefixed_names(writer):
     assert graph.parameters == sum(sizes)
 
 
-# Live models. Each row: a layer, what it is made with, and its inputs among vector (4,), matrix (4, 6), other (3, 4).
+# Live models. Each row: a layer, what it is made with (another layer likewise), and its inputs among these.
+
+SHAPES = {"vector": (4,), "matrix": (4, 6), "other": (3, 4), "cube": (2, 3, 4)}
 
 SOME = [0.1, 0.2, 0.3, 0.4]
 ROWS = {
@@ -138,6 +141,59 @@ ROWS = {
     "layer normalization": ("LayerNormalization", {}, "vector"),
     "layer normalization on axis 1": ("LayerNormalization", {"axis": 1, "scale": False}, "matrix"),
     "layer normalization on both": ("LayerNormalization", {"axis": [1, 2], "epsilon": 1e-5}, "matrix"),
+    "rms normalization": ("RMSNormalization", {}, "vector"),
+    "rms normalization on axis 2": ("RMSNormalization", {"axis": 2, "epsilon": 0.1}, "matrix"),
+    "rms normalization on both": ("RMSNormalization", {"axis": [2, 1]}, "matrix"),
+    "unit normalization": ("UnitNormalization", {}, "vector"),
+    "unit normalization on axis 1": ("UnitNormalization", {"axis": 1}, "matrix"),
+    "unit normalization on both": ("UnitNormalization", {"axis": [1, 2]}, "matrix"),
+    "group normalization": ("GroupNormalization", {"groups": 1}, "vector"),
+    "group normalization, one": ("GroupNormalization", {"groups": 1, "epsilon": 0.1}, "matrix"),
+    "group normalization, three": ("GroupNormalization", {"groups": 3, "scale": False}, "matrix"),
+    "group normalization on axis 1": ("GroupNormalization", {"groups": 2, "axis": 1}, "matrix"),
+    "group normalization on axis -2": ("GroupNormalization", {"groups": -1, "axis": -2, "center": False}, "matrix"),
+    "group normalization, plain": ("GroupNormalization", {"groups": -1, "scale": False, "center": False}, "matrix"),
+    "einsum": ("EinsumDense", {"equation": "ab,bc->ac", "output_shape": 3, "bias_axes": "c"}, "vector"),
+    "einsum of the last": ("EinsumDense", {"equation": "abc,cd->abd", "output_shape": (None, 5)}, "matrix"),
+    "einsum, ellipsis": (
+        "EinsumDense",
+        {"equation": "...x,xy->...y", "output_shape": 3, "bias_axes": "y", "activation": "tanh"},
+        "matrix",
+    ),
+    "einsum to two": ("EinsumDense", {"equation": "ab,bde->aed", "output_shape": (3, 2), "bias_axes": "e"}, "vector"),
+    "einsum to heads": (
+        "EinsumDense",
+        {"equation": "abc,cde->abde", "output_shape": (None, 2, 3), "bias_axes": "de", "activation": "relu"},
+        "matrix",
+    ),
+    "einsum of two": (
+        "EinsumDense",
+        {"equation": "abc,dcb->ad", "output_shape": 3, "bias_axes": "d", "activation": "softmax"},
+        "matrix",
+    ),
+    "einsum of the first": (
+        "EinsumDense",
+        {"equation": "abc,bd->adc", "output_shape": (3, 6), "bias_axes": "dc"},
+        "matrix",
+    ),
+    "einsum, ellipsis after": (
+        "EinsumDense",
+        {"equation": "ab...,bc->ac...", "output_shape": 3, "bias_axes": "c"},
+        "matrix",
+    ),
+    "upsampling": ("UpSampling1D", {"size": 3}, "matrix"),
+    "time distributed": ("TimeDistributed", {"layer": ("Dense", {"units": 3, "activation": "tanh"})}, "matrix"),
+    "time distributed twice": (
+        "TimeDistributed",
+        {"layer": ("TimeDistributed", {"layer": ("Dense", {"units": 3})})},
+        "cube",
+    ),
+    "time distributed, norm": ("TimeDistributed", {"layer": ("BatchNormalization", {})}, "matrix"),
+    "time distributed, flatten": ("TimeDistributed", {"layer": ("Flatten", {})}, "cube"),
+    "time distributed, permute": ("TimeDistributed", {"layer": ("Permute", {"dims": (2, 1)})}, "cube"),
+    "time distributed, prelu": ("TimeDistributed", {"layer": ("PReLU", {})}, "cube"),
+    "time distributed, softmax": ("TimeDistributed", {"layer": ("Softmax", {"axis": 1})}, "cube"),
+    "spectral normalization": ("SpectralNormalization", {"layer": ("Dense", {"units": 3})}, "vector"),
     "flatten": ("Flatten", {}, "matrix"),
     "flatten, channels first": ("Flatten", {"data_format": "channels_first"}, "matrix"),
     "reshape": ("Reshape", {"target_shape": (2, -1, 3)}, "matrix"),
@@ -168,7 +224,21 @@ ROWS = {
 def test_every_layer_class_has_a_live_row():
     images = {"SpatialDropout2D", "SpatialDropout3D"}  # of the same row as the one for series
     keras_1 = {"Merge"}  # in test_keras_old.py
-    assert set(LAYERS) - {class_name for class_name, _, _ in ROWS.values()} == {"InputLayer", *images, *keras_1}
+    known = set(LAYERS) | set(WRAPPERS)
+    assert known - {class_name for class_name, _, _ in ROWS.values()} == {"InputLayer", *images, *keras_1}
+
+
+LACKING = {
+    ("ThresholdedReLU", "keras"),
+    ("RMSNormalization", "tf_keras"),
+    ("SpectralNormalization", "tf_keras"),  # it is there, and cannot be called
+}
+
+
+def made(keras, class_name, arguments, dtype):
+    """A layer, with the layer in it made likewise."""
+    inner = {key: made(keras, *value, dtype) if key == "layer" else value for key, value in arguments.items()}
+    return getattr(keras.layers, class_name)(**inner, dtype=dtype)
 
 
 def randomized(model, rng):
@@ -245,17 +315,15 @@ def test_every_layer_class_computes_what_keras_does(generation, dtype, tmp_path)
     """One model with an output for each row, so that every layer's parameters are what that Keras makes of them."""
     tf = pytest.importorskip("tensorflow")
     keras = pytest.importorskip(generation)
-    shapes = {"vector": (4,), "matrix": (4, 6), "other": (3, 4)}
-    inputs = {name: keras.layers.Input(shape, name=name, dtype=dtype) for name, shape in shapes.items()}
+    inputs = {name: keras.layers.Input(shape, name=name, dtype=dtype) for name, shape in SHAPES.items()}
     outputs = {}
     for row, (class_name, arguments, taken) in ROWS.items():
-        if not hasattr(keras.layers, class_name):
-            assert (class_name, generation) == ("ThresholdedReLU", "keras")
+        if (class_name, generation) in LACKING:
             continue
         given = [inputs[name] for name in taken.split()]
         # A Dense before each input, so that the layers see numbers that the graph has computed.
         given = [keras.layers.Dense(x.shape[-1], dtype=dtype)(x) for x in given]
-        layer = getattr(keras.layers, class_name)(**arguments, dtype=dtype)
+        layer = made(keras, class_name, arguments, dtype)
         outputs[row] = layer(given if len(given) > 1 else given[0])
     model = randomized(keras.Model(list(inputs.values()), list(outputs.values())), np.random.default_rng(1))
     check_everywhere(tf, model, tmp_path, list(outputs))
@@ -356,6 +424,20 @@ def adapted_inside(keras):
     return keras.Sequential([layers.Input((3,)), inner, layers.Dense(1)])
 
 
+def wrapped(keras):
+    """Models distributed over an axis, once and twice, with layers of their own; a wrapper that is called twice."""
+    layers = keras.layers
+    block = keras.Sequential([layers.Dense(4, name="d"), layers.BatchNormalization(), layers.Dense(3)], name="block")
+    entry = layers.Input((4, 3))
+    bare = keras.Model(entry, layers.Activation("tanh")(layers.TimeDistributed(layers.Dense(2, name="d"))(entry)))
+    x = layers.Input((2, 4, 3))
+    y = layers.TimeDistributed(layers.TimeDistributed(block))(x)
+    shared = layers.TimeDistributed(bare, name="shared")
+    z = layers.Reshape((8, 3))(y)
+    last = layers.TimeDistributed(layers.Dense(3, activation="softmax", name="d"), name="last")
+    return keras.Model(x, [shared(x), shared(y), last(last(z)), y])
+
+
 TOPOLOGIES = {
     "several": (several, ("joined", "of_b", "a", "of_b_1", "inner", "inner_1", "inner_2", "inner_3", "block")),
     "deferred": (deferred, ("block", "block_1")),
@@ -364,6 +446,7 @@ TOPOLOGIES = {
     "of two shapes": (of_two_shapes, ("flat", "flat_1")),
     "two inputs inside": (two_inputs_inside, ("inner", "inner_1", "inner_2")),
     "stacked": (stacked, None),
+    "wrapped": (wrapped, None),
     "adapted inside": (adapted_inside, None),
 }
 
@@ -491,13 +574,16 @@ def functional(layers, inputs, outputs, name="model"):
     return {"class_name": "Functional", "module": "keras", "name": name, "config": config}
 
 
-def built(model, folder, spelling="3"):
-    """The graph of a model without weights."""
+def built(model, folder, spelling="3", arrays=()):
+    """The graph of a model with these arrays, by group."""
     if spelling == "2":
         model = {key: value for key, value in model.items() if key != "module"}
     (folder / "model.json").write_text(json.dumps(model))
     with h5py.File(folder / "none.weights.h5", "w") as file:
         file.create_group("layers")
+        for group, numbers in dict(arrays).items():
+            for index, array in enumerate(numbers):
+                file[f"layers/{group}/{index}"] = array
     return graph_of(folder / "model.json", weights=folder / "none.weights.h5")
 
 
@@ -617,6 +703,23 @@ def two_layers(**config):
     layers = [source("x"), entry("Activation", "a", [("b", 0, 0)], activation="tanh")]
     layers.append(entry("Activation", "b", [("a", 0, 0)], **{"activation": "tanh", **config}))
     return functional(layers, [list(X)], [["b", 0, 0]])
+
+
+def with_source(model, *shape):
+    model["config"]["layers"][0]["config"]["batch_shape"] = [None, *shape]
+    return model
+
+
+def inside(class_name, name, **config):
+    """A layer in a wrapper."""
+    return {"class_name": class_name, "config": {"name": name, **config}}
+
+
+def deeply_wrapped(depth):
+    found = inside("Flatten", "inner")
+    for _ in range(depth):
+        found = inside("TimeDistributed", "wrapper", layer=found)
+    return found
 
 
 A = r"layer 'a' \((Activation|Add|\w+)\): "
@@ -769,6 +872,44 @@ BAD = {
     "concatenate nowhere": (one("Concatenate", [X, X], axis=2), "FormatError", A + "axis 2 is none"),
     "axis true": (one("Concatenate", [X, X], axis=True), "FormatError", A + "axis: True is not the number of an axis"),
     "axis huge": (one("Concatenate", [X, X], axis=10**9), "FormatError", A + "axis: 1000000000 is not the number"),
+    "distributed over nothing": (
+        one("TimeDistributed", layer=inside("Activation", "inner", activation="tanh")),
+        "FormatError",
+        r"layer 'a' \(TimeDistributed of Activation\): TimeDistributed takes the first axis .* \(3,\)",
+    ),
+    "distributed repetition": (
+        with_source(one("TimeDistributed", layer=inside("RepeatVector", "inner", n=2)), 4, 3),
+        "UnsupportedError",
+        r"TimeDistributed is not supported around layers that become 'repeat'",
+    ),
+    "distributed convolution": (
+        one("TimeDistributed", layer=inside("Conv1D", "inner")),
+        "UnsupportedError",
+        r"layer 'a' \(TimeDistributed\): layer 'inner' \(Conv1D\): .*it convolves",
+    ),
+    "distributed, no layer": (one("TimeDistributed", layer="Dense"), "FormatError", A + "its config has no 'layer'"),
+    "distributed otherwise": (
+        one("TimeDistributed", layer=inside("Flatten", "inner"), backwards=True),
+        "UnsupportedError",
+        A + "the key 'backwards'",
+    ),
+    "distributed too deeply": (one("TimeDistributed", layer=deeply_wrapped(40)), "FormatError", "over 32 models lie"),
+    "recurrent wrapper": (one("Bidirectional", layer=inside("LSTM", "inner")), "UnsupportedError", "it is recurrent"),
+    "pooling": (one("GlobalAveragePooling1D"), "UnsupportedError", "it pools"),
+    "groups": (one("GroupNormalization", groups=0), "FormatError", A + "groups: 0 is not a whole number"),
+    "upsampled vector": (one("UpSampling1D", size=2), "FormatError", A + r"it takes series, .* \(3,\)"),
+    "einsum of words": (one("EinsumDense", equation="x->y", output_shape=3), "FormatError", A + "equation: 'x->y' is"),
+    "einsum, ellipsis lost": (
+        one("EinsumDense", equation="...b,bc->c", output_shape=3),
+        "FormatError",
+        A + "equation: '...b,bc->c' is none of the forms",
+    ),
+    "einsum without output": (one("EinsumDense", equation="ab,bc->ac"), "FormatError", A + "the key 'output_shape' is"),
+    "einsum, bias of words": (
+        one("EinsumDense", equation="ab,bc->ac", output_shape=3, bias_axes="1"),
+        "FormatError",
+        A + "bias_axes: '1' are no letters",
+    ),
     "softmax over the batch": (one("Softmax", axis=0), "UnsupportedError", A + "axis 0 is the batch"),
     "softmax twice": (one("Softmax", axis=[1, -1]), "FormatError", A + r"axes \(1, -1\) name one axis twice"),
     "dot of the batch": (one("Dot", [X, X], axes=0), "UnsupportedError", A + "axis 0 is the batch"),
@@ -933,3 +1074,30 @@ def test_adjoint_of_a_graph_of_several_ends():
     left = sum(np.vdot(a, b) for a, b in zip(v, jvp(point, u), strict=True))
     right = sum(np.vdot(a, b) for a, b in zip(vjp(point, v), u, strict=True))
     assert abs(left - right) <= 1e-12 * abs(left)
+
+
+NO_DENSE_MAPS = {
+    "kernels of their own": ("abc,bcd->abd", (2, 3, 4), None, "UnsupportedError", "is no dense map"),
+    "over the batch": ("abc,ad->bcd", (3, 4), None, "UnsupportedError", "is no dense map"),
+    "batch moved": ("abc,cd->bad", (3, 4), None, "UnsupportedError", "is no dense map"),
+    "summed alone": ("abc,cd->ad", (3, 4), None, "UnsupportedError", "is no dense map"),
+    "summed in the kernel": ("abc,cde->abd", (3, 4, 2), None, "UnsupportedError", "is no dense map"),
+    "a diagonal": ("abb,bc->ac", (3, 4), None, "UnsupportedError", "is no dense map"),
+    "another rank": ("ab,bc->ac", (3, 4), None, "MismatchError", "takes another number of axes"),
+    "another kernel": ("abc,cd->abd", (4, 3), None, "MismatchError", r"kernel has shape \(4, 3\), which does not fit"),
+    "another rank of kernel": ("abc,cd->abd", (3,), None, "MismatchError", r"kernel has shape \(3,\), which"),
+    "another bias": ("abc,cd->abd", (3, 4), (1, 4), "MismatchError", r"bias has shape \(1, 4\); .* need \(4,\)"),
+    "another output": ("abc,cd->abd", (3, 5), None, "MismatchError", r"output_shape=\[2, 4\] is stated"),
+}
+
+
+@pytest.mark.parametrize("name", NO_DENSE_MAPS)
+def test_einsums_that_are_no_dense_map_or_do_not_fit_are_refused(name, tmp_path):
+    """Of an input of shape (2, 3)."""
+    equation, kernel, bias, error, message = NO_DENSE_MAPS[name]
+    config = {"equation": equation, "output_shape": [2, 4], "bias_axes": None if bias is None else "d"}
+    model = with_source(one("EinsumDense", **config), 2, 3)
+    arrays = [np.ones(shape, "f4") for shape in (kernel, bias) if shape is not None]
+    with pytest.raises(refgrad.RefgradError, match=message) as caught:
+        built(model, tmp_path, arrays={"einsum_dense/vars": arrays})
+    assert type(caught.value).__name__ == error

@@ -35,10 +35,12 @@ from refgrad.ops import (
     Repeat,
     Rescaling,
     Reshape,
+    RMSNormalization,
     Softmax,
     Source,
     Sparsemax,
     Subtract,
+    UnitNormalization,
 )
 from refgrad.rounding import deviations, unit_roundoff
 from tests import noise, oracle_ops
@@ -158,6 +160,18 @@ CASES = [
     Case(LayerNormalization(drawn(1), drawn(1)), ((2, 1),), "one"),
     Case(LayerNormalization(drawn(3), drawn(3), 1e-3, (-3,)), ((3, 2, 2),), "first axis"),
     Case(LayerNormalization(drawn(6), drawn(6)), ((6,),), "far", 1, 30),
+    Case(RMSNormalization(drawn(4)), ((4,),)),
+    Case(RMSNormalization(None, 1e-12), ((2, 4),), "plain"),
+    Case(RMSNormalization(drawn(3, 1), 0.1, (-2,)), ((3, 4),)),
+    Case(RMSNormalization(drawn(2, 1, 2), 1e-3, (-3, -1)), ((2, 3, 2),)),
+    Case(RMSNormalization(drawn(2, 3), 1e-3, (-2, -1)), ((2, 2, 3),)),
+    Case(RMSNormalization(drawn(1), 0.5), ((2, 1),), "one"),
+    Case(RMSNormalization(drawn(9)), ((9,),), "long"),
+    Case(UnitNormalization(), ((4,),)),
+    Case(UnitNormalization(1e-6, (-2,)), ((3, 4),)),
+    Case(UnitNormalization(1e-12, (-3, -1)), ((2, 3, 2),)),
+    Case(UnitNormalization(1.5), ((6, 2),), "some short vectors"),
+    Case(UnitNormalization(1e-12, (-2, -1)), ((3, 5),), "long"),
     *(
         Case(op(axis), shapes, str(axis), scale)
         for op in (Softmax, LogSoftmax)
@@ -435,7 +449,7 @@ def test_variance_is_what_the_equations_say(case):
     variances = tuple(rng.uniform(0.1, 2, size=x.shape) for x in inputs)
     squares = [np.square(block) for block in case.truth[1]]
     wanted = sum(jacobian_times(block, v[None], case.out)[0] for block, v in zip(squares, variances, strict=True))
-    if case.op.name == "layer_normalization" or (case.op.name == "dot" and case.op.normalize):
+    if case.op.name in noise.BOUNDED and (case.op.name != "dot" or case.op.normalize):
         bound = noise.BOUNDED[case.op.name](parameters, inputs, variances, y)
         assert (bound >= wanted * (1 - 1e-12)).all()
         wanted = bound
@@ -533,6 +547,14 @@ def test_dot_normalises_vectors_longer_than_epsilon(kink, at):
     np.testing.assert_array_equal(op.forward(np.array([[0.0, 0.0]]), np.array([[1.0, 2.0]])), [[0]])
 
 
+@pytest.mark.parametrize(("kink", "at"), [("keras", 0), ("left", 0.5), ("right", 0), ("mean", 0.25)])
+def test_unit_normalization_divides_by_lengths_above_epsilon(kink, at):
+    op = UnitNormalization(2.0)
+    np.testing.assert_array_equal(slopes(op, [2.0, 0.0], kink=kink)[0], [[at, 0], [0, 0.5]])
+    np.testing.assert_array_equal(op.margins((np.array([[2.5, 0.0]]),)), [[0.5, 0.5]])
+    np.testing.assert_array_equal(op.forward(np.array([[0.0, 0.0], [1.0, 0.0]])), [[0, 0], [0.5, 0]])
+
+
 @every_case
 @pytest.mark.parametrize("kink", ["left", "right", "mean"])
 def test_away_from_kinks_policies_do_nothing(case, kink):
@@ -547,7 +569,7 @@ def test_away_from_kinks_policies_do_nothing(case, kink):
 def test_up_to_the_margin_nothing_bends(case):
     """Every input entry moved by 0.4 of the least margin of its sample leaves the tape's choices as they are."""
     distance = case.op.margins(tuple(case.inputs))
-    if distance is None or case.op.name == "dot":
+    if distance is None or case.op.name in ("dot", "unit_normalization"):
         return
     least = distance.reshape(SAMPLES, -1).min(axis=1)
     tangents = case.vectors(2, case.shapes)
@@ -591,6 +613,7 @@ def test_near_kinks_of_every_op(case):
         (Minimum(), [[[0.1], [5.0]], [[0.1, 9.0]]]),
         (Sparsemax(), [[0.2, 0.2 * (1 + 1e-15)]]),
         (Dot((-1, -1), True, 0.3), [[0.0, 0.1 * (1 + 1e-15)], [1.0, 2.0]]),
+        (UnitNormalization(0.3), [[0.0, 0.1 * (1 + 1e-15)]]),
     ],
     ids=lambda part: part.name if hasattr(part, "name") else "",
 )
@@ -630,7 +653,16 @@ def test_a_saturated_softmax_keeps_its_small_derivatives(op):
     np.testing.assert_allclose(op.vjp(tape, eye)[0][:, 0], true, rtol=1e-6)
 
 
-BENT = ("prelu", "maximum", "minimum", "softmax", "log_softmax", "sparsemax", "layer_normalization")
+BENT = (
+    "prelu",
+    "maximum",
+    "minimum",
+    "softmax",
+    "log_softmax",
+    "sparsemax",
+    "layer_normalization",
+    "rms_normalization",
+)
 """Ops whose derivative with respect to an entry depends on that entry."""
 
 
@@ -706,6 +738,8 @@ REFUSED_SHAPES = [
     (LayerNormalization(np.ones(3)), ((4,),), "gamma has shape"),
     (LayerNormalization(np.ones((3, 2)), axes=(-2, -1)), ((2, 3),), "gamma has shape"),
     (LayerNormalization(axes=(-2,)), ((4,),), "axis -2 is asked for"),
+    (RMSNormalization(np.ones(3)), ((4,),), "gamma has shape"),
+    (UnitNormalization(axes=(-2,)), ((4,),), "axis -2 is asked for"),
     (Softmax(-2), ((4,),), "axis -2 is asked for"),
     (Softmax((-1, -3)), ((4, 4),), "axis -3 is asked for"),
     (Sparsemax(-2), ((4,),), "axis -2 is asked for"),
@@ -746,6 +780,12 @@ REFUSED_RECORDS = [
     ("layer_normalization", {"axes": []}, {}, "axes"),
     ("layer_normalization", {"axes": [-1]}, {"gamma": ONES, "beta": np.ones(2)}, "equal ones"),
     ("layer_normalization", {"axes": [-2, -1]}, {"gamma": ONES}, "equal ones of 2 axes"),
+    ("rms_normalization", {"epsilon": -1}, {}, "epsilon"),
+    ("rms_normalization", {"axes": [-1, -2]}, {}, "ascend"),
+    ("rms_normalization", {}, {"gamma": ONES.astype(int)}, "gamma is int64"),
+    ("rms_normalization", {"gamma": 3.0}, {}, "gamma is float"),
+    ("unit_normalization", {"epsilon": np.nan}, {}, "epsilon"),
+    ("unit_normalization", {"axes": [0]}, {}, "no feature axis"),
     ("normalization", {}, {"mean": ONES, "variances": np.ones(2)}, "must be equal"),
     ("normalization", {"invert": "no"}, {"mean": ONES, "variances": ONES}, "True or False"),
     ("rescaling", {"scale": 2.0}, {"offset": ONES}, "scale is float"),
@@ -783,6 +823,8 @@ def test_a_saved_network_of_many_ops_comes_back(tmp_path):
         (Softmax(), ((2, 5),), 20),
         (LogSoftmax(), ((2, 5),), 20),
         (LayerNormalization(), ((2, 5),), 20),
+        (RMSNormalization(), ((2, 5),), 20),
+        (UnitNormalization(), ((2, 5),), 20),
         (Sparsemax(), ((2, 5),), 10),
         (Add(), ((5,), (5,)), 0),
         (Reshape((5,)), ((5,),), 0),
@@ -839,6 +881,18 @@ def _layer_normalization(keras, shape, axes, **options):
     layer = keras.layers.LayerNormalization(axis=[axis + len(shape) + 1 for axis in axes], dtype="float64", **options)
     held = _set(layer, shape)
     return layer, LayerNormalization(held.get("gamma"), held.get("beta"), layer.epsilon, axes)
+
+
+def _rms_normalization(keras, shape, axes, **options):
+    if keras.__name__ == "tf_keras":
+        pytest.skip("it has no such layer")
+    layer = keras.layers.RMSNormalization(axis=[axis + len(shape) + 1 for axis in axes], dtype="float64", **options)
+    return layer, RMSNormalization(_set(layer, shape)["scale"], layer.epsilon, axes)
+
+
+def _unit_normalization(keras, shape, axes):
+    layer = keras.layers.UnitNormalization(axis=[axis + len(shape) + 1 for axis in axes], dtype="float64")
+    return layer, UnitNormalization(1e-12 if keras.__name__ == "keras" else 1e-6, axes)
 
 
 def _prelu(keras, shape, shared):
@@ -922,6 +976,14 @@ LAYERS = [
     (_made(_layer_normalization, (-2, -1), scale=False), ((2, 3, 2),)),
     (_made(_layer_normalization, (-3, -1), center=False), ((2, 3, 2),)),
     (_made(_layer_normalization, (-3, -2, -1), epsilon=1e-12), ((2, 3, 2),)),
+    (_made(_rms_normalization, (-1,)), ((4,),)),
+    (_made(_rms_normalization, (-1,), epsilon=0.2), ((3, 2),)),
+    (_made(_rms_normalization, (-2,)), ((3, 3),)),
+    (_made(_rms_normalization, (-3, -1)), ((2, 2, 2),)),
+    (_made(_rms_normalization, (-2, -1)), ((2, 3, 2),)),
+    (_made(_unit_normalization, (-1,)), ((4,),)),
+    (_made(_unit_normalization, (-2,)), ((3, 2),)),
+    (_made(_unit_normalization, (-3, -1)), ((2, 3, 2),)),
     *((_made(_normalization, -1, invert), shapes) for invert in (False, True) for shapes in [((3,),), ((2, 3),)]),
 ]
 
@@ -1011,6 +1073,20 @@ def test_dot_of_short_vectors_is_what_eager_tensorflow_says(generation):
         close(y[sample], value[sample], factor=10)
         for block, wanted in zip(found, blocks, strict=True):
             close(block[sample], wanted[sample], factor=10)
+
+
+@pytest.mark.tensorflow
+@every_generation
+def test_unit_normalization_of_short_vectors_is_what_eager_tensorflow_says(generation):
+    """Below, at and above the least length, of either generation."""
+    tf, keras = pytest.importorskip("tensorflow"), pytest.importorskip(generation)
+    layer, op = _unit_normalization(keras, (2,), (-1,))
+    x = op.epsilon * np.array([[0.0, 0.0], [0.1, 0.1], [1, 0], [3, 0.0], [10, 5]])
+    value, blocks = derivatives(tf, layer, [x])
+    y, found = ours(op, [x])
+    for sample in range(5):
+        close(y[sample], value[sample], factor=10)
+        close(found[0][sample], blocks[0][sample], factor=10)
 
 
 @pytest.mark.tensorflow

@@ -29,6 +29,7 @@ from refgrad.keras.matching import Path, Wanted, assign
 from refgrad.keras.policies import PLAIN, POLICIES, stored_as, widened
 from refgrad.keras.rows import Arrays, Given
 from refgrad.keras.values import bounded
+from refgrad.keras.wrapping import WRAPPERS, on_every, own_shapes
 from refgrad.ops import Op, Source
 from refgrad.paths import is_json_text
 from refgrad.sequential import Steps
@@ -39,12 +40,15 @@ LARGEST_GRAPH = 10**6
 
 def _wanted(model: ModelConfig, above: Path = ()) -> tuple[Wanted, ...]:
     """What each layer needs from the weights file."""
-    return tuple(
-        Wanted((*above, layer.name), layer.class_name, layers=_wanted(layer.model, (*above, layer.name)))
-        if layer.model is not None
-        else Wanted((*above, layer.name), layer.class_name, LAYERS[layer.class_name].roles(layer.config))
-        for layer in model.layers
-    )
+    return tuple(_needed((*above, layer.name), layer) for layer in model.layers)
+
+
+def _needed(path: Path, layer: LayerConfig) -> Wanted:
+    class_name = (*layer.wrappers, layer.class_name)[0]
+    if layer.model is not None:
+        return Wanted(path, class_name, layers=_wanted(layer.model, path), within=layer.within)
+    spare = frozenset().union(*(WRAPPERS[wrapper].unused for wrapper in layer.wrappers))
+    return Wanted(path, class_name, LAYERS[layer.class_name].roles(layer.config), (), layer.within, spare)
 
 
 def _layers(model: ModelConfig, above: Path = ()) -> Iterator[tuple[Path, LayerConfig]]:
@@ -57,7 +61,7 @@ def _layers(model: ModelConfig, above: Path = ()) -> Iterator[tuple[Path, LayerC
 
 
 def _named(path: Path, layer: LayerConfig) -> str:
-    return f"layer {'/'.join(path)!r} ({layer.class_name})"
+    return f"layer {'/'.join(path)!r} ({' of '.join((*layer.wrappers, layer.class_name))})"
 
 
 def _checked(path: Path, layer: LayerConfig, arrays: Arrays) -> Arrays:
@@ -102,8 +106,11 @@ class _Unfolding:
         """The layer's ops for inputs of these shapes."""
         of_layer = self.made.setdefault(path, {})
         if shapes not in of_layer:
-            given = Given("/".join(path), layer.config, self.arrays[path], shapes, generation)
-            found = [(name, op.astype(self.dtype)) for name, op in LAYERS[layer.class_name].steps(given)]
+            own = own_shapes(shapes, layer.distributed)
+            given = Given("/".join(path), layer.config, self.arrays[path], own, generation)
+            lead = shapes[0][: layer.distributed]
+            made = ((name, on_every(op, lead)) for name, op in LAYERS[layer.class_name].steps(given))
+            found = [(name, op.astype(self.dtype)) for name, op in made]
             first = next(iter(of_layer.values()), found)
             same = len(first) == len(found) and all(
                 _same(one[1], other[1]) for one, other in zip(first, found, strict=True)
@@ -160,7 +167,7 @@ def _same(one: Op, other: Op) -> bool:
 
 def _check_entry(path: Path, layer: LayerConfig, shape: Shape) -> None:
     """Where a model states the shape of an input, it must get that."""
-    stated = layer.input_shape
+    stated, shape = layer.input_shape, shape[layer.distributed :]
     if stated is not None and (
         len(stated) != len(shape) or any(size not in (None, given) for size, given in zip(stated, shape, strict=True))
     ):
@@ -171,6 +178,8 @@ def _check_entry(path: Path, layer: LayerConfig, shape: Shape) -> None:
 def _told_by_kernel(model: ModelConfig, arrays: dict[Path, Arrays]) -> Shape:
     """The shape of an input that states none: what the first Dense takes, if nothing before it changes shapes."""
     for path, layer in _layers(model):
+        if layer.distributed:
+            break
         if layer.class_name == "Dense" and arrays[path]["kernel"].ndim == 2:
             return arrays[path]["kernel"].shape[:1]
         if not LAYERS[layer.class_name].pointwise:

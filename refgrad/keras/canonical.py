@@ -32,7 +32,9 @@ Call = tuple[Reference, ...]
 class LayerConfig:
     """A layer: a class of the table with exactly the keys of its row, or a model with its own layers.
 
-    `policy` is the dtype policy it is declared in, if it says; an InputLayer has no calls.
+    `policy` is the dtype policy it is declared in, if it says; an InputLayer has no calls. `wrappers` are the classes
+    of the layers around it, the outermost first, whose name it has, and `within` the names below that; `distributed` is
+    over how many axes before its own they apply it.
     """
 
     class_name: str
@@ -42,6 +44,9 @@ class LayerConfig:
     input_shape: OpenShape | None
     calls: tuple[Call, ...]
     model: ModelConfig | None = None
+    wrappers: tuple[str, ...] = ()
+    within: tuple[str, ...] = ()
+    distributed: int = 0
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,6 +24,7 @@ from refgrad.keras.refused import reason
 from refgrad.keras.rows import Row, built_in, canonical
 from refgrad.keras.values import OpenShape, open_shape
 from refgrad.keras.wiring import connected
+from refgrad.keras.wrapping import WRAPPERS, wrapped, wrapped_entry
 
 _SEQUENTIAL = Row(inert=frozenset({"layers", "build_input_shape"}))
 _FUNCTIONAL = Row(inert=frozenset({"layers", "input_layers", "output_layers"}))
@@ -83,12 +84,16 @@ def _layer(entry: Any, generation: int) -> LayerConfig:
         if not built_in(entry) and not reason(class_name):
             msg = "this is a custom class, not Keras's own: what it computes is not in the file"
             raise UnsupportedError(msg)
-        if class_name not in LAYERS and class_name not in MODELS:
-            msg = f"this layer class is not supported{reason(class_name) or '; these are: ' + ', '.join(LAYERS)}"
+        if class_name not in {*LAYERS, *WRAPPERS, *MODELS}:
+            known = ", ".join((*LAYERS, *WRAPPERS))
+            msg = f"this layer class is not supported{reason(class_name) or f'; these are: {known}'}"
             raise UnsupportedError(msg)
         if unknown := sorted(set(entry) - _ENTRY):
             msg = f"{unknown[0]!r} beside its config is not known and could change the output"
             raise UnsupportedError(msg)
+        if class_name in WRAPPERS:
+            inner = _layer(wrapped_entry(given, class_name), generation)
+            return replace(wrapped(inner, class_name, name), input_shape=_shape(entry))
         if class_name in MODELS:
             return LayerConfig(class_name, name, {}, None, None, (), _model(entry, generation))
         row = LAYERS[class_name]
@@ -216,7 +221,8 @@ def _check_depth(entry: Any) -> None:
         found, depth = waiting.pop()
         config = found.get("config") if isinstance(found, dict) else None
         config = config if isinstance(config, dict | list) else {}
-        layers = config if isinstance(config, list) else config.get("layers")
+        layers = config if isinstance(config, list) else config.get("layers", config.get("layer"))
+        layers = [layers] if isinstance(layers, dict) else layers
         if isinstance(layers, list):
             if depth > DEEPEST:
                 name = (config if isinstance(config, dict) else found).get("name")

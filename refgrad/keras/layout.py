@@ -23,13 +23,20 @@ class RawLayer:
     """The arrays stored for one layer, in the file's order, under the names the file gives them.
 
     `name` is the layer's name in the config where the file records it; `group` is where in the file the arrays are. A
-    nested model has `layers` of its own, or (Keras 1–2) the arrays of them all, under names with the layers' in them.
+    nested model has `layers` of its own, or (Keras 1–2) the arrays of them all, under names with the layers' in them. A
+    wrapper has the layer in it as `inner`, or (Keras 1–2) that layer's arrays.
     """
 
     group: str
     name: str | None
     arrays: dict[str, Array]
     layers: tuple[RawLayer, ...] = ()
+    inner: RawLayer | None = None
+
+    @property
+    def holds_any(self) -> bool:
+        """Whether any arrays are in it."""
+        return bool(self.arrays or self.layers) or (self.inner is not None and self.inner.holds_any)
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,15 +116,25 @@ def _numbered_layers(model: Folder, budget: int, above: set[Any], depth: int = 0
         raise FormatError(msg)
     above.update(layers.parts)
     for name in layers:
-        group = layers.folder(name)
-        variables = None if group is None else group.folder("vars")
-        nested = group is not None and any(inner in group for inner in _LAYERS)
-        yield RawLayer(
-            name,
-            None if variables is None else variables.text("name"),
-            {} if variables is None else variables.arrays(budget),
-            tuple(_numbered_layers(group, budget, above, depth + 1)) if group is not None and nested else (),
-        )
+        yield _numbered_layer(name, layers.folder(name), budget, above, depth)
+
+
+def _numbered_layer(name: str, group: Folder | None, budget: int, above: set[Any], depth: int) -> RawLayer:
+    """One of them: its own arrays, those of the layers in it, and those of the layer that it wraps."""
+    if group is None:
+        return RawLayer(name, None, {})
+    variables, wrapped = group.folder("vars"), group.folder("layer")
+    nested = any(inner in group for inner in _LAYERS)
+    if wrapped is not None and depth >= DEEPEST:
+        msg = f"over {DEEPEST} layers lie one in the other in the group {name!r}"
+        raise FormatError(msg)
+    return RawLayer(
+        name,
+        None if variables is None else variables.text("name"),
+        {} if variables is None else variables.arrays(budget),
+        tuple(_numbered_layers(group, budget, above, depth + 1)) if nested else (),
+        None if wrapped is None else _numbered_layer("layer", wrapped, budget, above, depth + 1),
+    )
 
 
 def layers(content: bytes) -> tuple[RawLayer, ...]:

@@ -22,13 +22,16 @@ Path = tuple[str, ...]
 class Wanted:
     """What a layer of the config needs: its path, its class, and the roles of its arrays in Keras's own order.
 
-    A nested model needs what its `layers` do.
+    A nested model needs what its `layers` do. A layer in wrappers is of the outermost one's class, the names
+    below its name are `within`, and beside its arrays may lie `spare` ones.
     """
 
     path: Path
     class_name: str
     roles: tuple[str, ...] = ()
     layers: tuple[Wanted, ...] = ()
+    within: Path = ()
+    spare: frozenset[str] = frozenset()
 
     @property
     def name(self) -> str:
@@ -93,7 +96,7 @@ def _check_numbers(wanted: Sequence[Wanted], stored: Sequence[RawLayer], named: 
 def _renumbered(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Path, RawLayer]:
     """Layers of which no name is the same, as another session of Keras numbered them: kinds, order and counts are."""
     wants = [want for want in wanted if any(want.leaves())]
-    held = [layer for layer in stored if layer.arrays]
+    held = [layer for layer in stored if layer.holds_any]
     names, others = [want.path[-1] for want in wants], [str(layer.name) for layer in held]
     if not wants or len(wants) != len(held):
         return {}
@@ -110,8 +113,9 @@ def _renumbered(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Pa
 
 def _roles(want: Wanted, layer: RawLayer) -> dict[str, Array]:
     """A layer's arrays by role: by the last part of their names, or by number where they are numbered."""
-    stored = {plain(name)[-1]: array for name, array in layer.arrays.items()}
-    if len(stored) == len(layer.arrays) and set(stored) == set(want.roles):
+    own = {name: array for name, array in layer.arrays.items() if plain(name)[-1] not in want.spare}
+    stored = {plain(name)[-1]: array for name, array in own.items()}
+    if len(stored) == len(own) and set(stored) == set(want.roles):
         return stored
     if set(stored) == {str(index) for index in range(len(want.roles))}:
         return {role: stored[str(index)] for index, role in enumerate(want.roles)}
@@ -121,6 +125,22 @@ def _roles(want: Wanted, layer: RawLayer) -> dict[str, Array]:
         f"the file has {held:.200}"
     )
     raise MismatchError(msg)
+
+
+def _unwrapped(want: Wanted, layer: RawLayer) -> RawLayer:
+    """The stored layer inside of as many wrappers as there are around the one of the config.
+
+    Keras 1–2 list a wrapper's arrays and those of the layer in it together.
+    """
+    found = layer
+    for _ in want.within:
+        found = found if found.inner is None else found.inner
+    if found.inner is not None:
+        msg = (
+            f"layer {want.name!r} ({want.class_name}): the file has weights of a layer in it, the config has none there"
+        )
+        raise MismatchError(msg)
+    return found
 
 
 def _closeness(scope: Path, path: Path) -> tuple[bool, int]:
@@ -137,7 +157,7 @@ def _of_nested(model: Wanted, stored: RawLayer) -> dict[Path, RawLayer]:
     A scope is the layer's name, with names of the models around it before it, or without; it may lack altogether.
     TensorFlow 1 put a number after a name that it had met before.
     """
-    own = {leaf.path[-1] for leaf in model.leaves()}
+    own = {name for leaf in model.leaves() for name in (leaf.path[-1], *leaf.within[-1:])}
     named: dict[Path, dict[str, Array]] = {}
     by_role: dict[tuple[str, str], list[Path]] = {}
     for name, array in stored.arrays.items():
@@ -155,8 +175,10 @@ def _of_nested(model: Wanted, stored: RawLayer) -> dict[Path, RawLayer]:
     found: dict[Path, RawLayer] = {}
     taken: dict[Path, Wanted] = {}
     for leaf in model.leaves():
-        scopes = by_role.get((leaf.path[-1], leaf.roles[0]), by_role.get(("", leaf.roles[0]), []))
-        ranked = sorted(((_closeness(scope, leaf.path), scope) for scope in scopes), reverse=True)
+        ways = {leaf.path, (*leaf.path, *leaf.within)}
+        scopes = {scope for way in ways for scope in by_role.get((way[-1], leaf.roles[0]), [])}
+        scopes = scopes or set(by_role.get(("", leaf.roles[0]), []))
+        ranked = sorted(((max(_closeness(scope, way) for way in ways), scope) for scope in scopes), reverse=True)
         if not ranked or (len(ranked) > 1 and ranked[0][0] == ranked[1][0]) or ranked[0][1] in taken:
             held = ", ".join(stored.arrays)
             msg = f"layer {leaf.name!r} ({leaf.class_name}): no weights are surely its own among {held:.200}"
@@ -177,16 +199,16 @@ def assign(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Path, d
 
     A layer without its weights, or weights without a layer, are refused.
     """
-    by_names = all(layer.name is not None for layer in stored if layer.arrays or layer.layers)
+    by_names = all(layer.name is not None for layer in stored if layer.holds_any)
     found = _by_name(wanted, stored) or _renumbered(wanted, stored) if by_names else _by_class(wanted, stored)
     used = {id(layer) for layer in found.values()}
-    left = [layer for layer in stored if (layer.arrays or layer.layers) and id(layer) not in used]
+    left = [layer for layer in stored if layer.holds_any and id(layer) not in used]
     missing = [want for want in wanted if any(want.leaves()) and want.path not in found]
     if missing or left:
         lacks = ", ".join(repr(want.name) for want in missing) or "none"
         extra = ", ".join(repr(layer.name or layer.group) for layer in left) or "none"
         needed = sum(any(want.leaves()) for want in wanted)
-        held = sum(bool(layer.arrays or layer.layers) for layer in stored)
+        held = sum(layer.holds_any for layer in stored)
         msg = (
             f"the config has {needed} layers with weights and the weights file {held}: without weights {lacks:.100}; "
             f"weights without a layer {extra:.100}. Were they saved by different models?"
@@ -199,6 +221,7 @@ def assign(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Path, d
         layer = found.get(want.path)
         if layer is None:
             continue
+        layer = _unwrapped(want, layer)
         if not want.layers:
             arrays[want.path] = _roles(want, layer)
         elif layer.arrays and not layer.layers:

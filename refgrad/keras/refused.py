@@ -9,12 +9,13 @@ _INSTEAD = "save the part of the model before or after it as a model of its own"
 _REASONS = (
     (r"Lambda", "it holds Python code, which is never run; write it with Keras's own layers"),
     (r"(TFOp|SlicingOp)Lambda|TensorFlowOpLayer", "a bare TensorFlow operation; use the layer of that name"),
-    (r"(Depthwise|Separable|Atrous)*Conv(olution)?(LSTM)?\d?D?\w*|Deconvolution\w*|.*Pool(ing)?\dD", "it convolves"),
-    (r"LocallyConnected\dD|ZeroPadding\dD|Cropping\dD|UpSampling\dD", "it works on images or series"),
+    (r"(Depthwise|Separable|Atrous)*Conv(olution)?(LSTM)?\d?D?\w*|Deconvolution\w*", "it convolves"),
+    (r".*Pool(ing)?\dD", "it pools"),
+    (r"LocallyConnected\dD|ZeroPadding\dD|Cropping\dD|UpSampling[23]D", "it works on images or series"),
     (r"(CuDNN)?(LSTM|GRU)|SimpleRNN|RNN|Bidirectional|StackedRNNCells|\w+Cell", "it is recurrent"),
     (r"Embedding|\w+Lookup|Hash\w+|Discretization|CategoryEncoding|TextVectorization", "it looks values up in a table"),
     (r"\w*Attention", "attention is no map of one sample's features"),
-    (r"Masking", "a mask changes what the layers after it do"),
+    (r"Masking", "it sets entries to 0 and makes a mask that changes what the layers after it do"),
 )
 """Class name, as a regular expression → why."""
 

@@ -53,7 +53,7 @@ def connected(
         model was made, but leaves no call unused: it did if the highest number is the count. Keras 3 counts it for
         Functional models among the outputs only.
         """
-        if layers[index].model is None:
+        if layers[index].model is None or layers[index].wrappers:
             return 0
         if generation == 3:
             return int(at_an_end and layers[index].class_name != "Sequential")
@@ -65,7 +65,7 @@ def connected(
             raise FormatError(msg)
         index = places[tensor.layer]
         layer = layers[index]
-        alone = layer.model is not None and counts[index] == 1 and tensor.call in (0, 1)
+        alone = layer.model is not None and not layer.wrappers and counts[index] == 1 and tensor.call in (0, 1)
         call = 0 if alone else tensor.call - first(index, at_an_end)
         count = 1 if layer.model is None else len(layer.model.outputs)
         if not 0 <= call < counts[index] or tensor.output >= count:

@@ -19,14 +19,16 @@ from refgrad.ops.prelu import PReLU
 from refgrad.ops.repeat import Repeat
 from refgrad.ops.rescaling import Rescaling
 from refgrad.ops.reshape import Reshape
+from refgrad.ops.rms_normalization import RMSNormalization
 from refgrad.ops.softmax import LogSoftmax, Softmax
 from refgrad.ops.source import Source
 from refgrad.ops.sparsemax import Sparsemax
+from refgrad.ops.unit_normalization import UnitNormalization
 
 _ALL: tuple[type[Op], ...] = (
     *(Source, Affine, Elementwise, PReLU, GLU, Softmax, LogSoftmax, Sparsemax),
     *(Add, Subtract, Average, Multiply, Maximum, Minimum, Concatenate, Dot, Reshape, Permute, Repeat),
-    *(BatchNormalization, LayerNormalization, Normalization, Rescaling),
+    *(BatchNormalization, LayerNormalization, RMSNormalization, UnitNormalization, Normalization, Rescaling),
 )
 OPS: dict[str, type[Op]] = {op.name: op for op in _ALL}
 
@@ -49,6 +51,7 @@ __all__ = [
     "Op",
     "PReLU",
     "Permute",
+    "RMSNormalization",
     "Repeat",
     "Rescaling",
     "Reshape",
@@ -56,4 +59,5 @@ __all__ = [
     "Source",
     "Sparsemax",
     "Subtract",
+    "UnitNormalization",
 ]

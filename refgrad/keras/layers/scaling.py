@@ -1,4 +1,4 @@
-"""Layers that shift and scale: by trained moments, by those of the sample, by numbers in the config."""
+"""Layers that shift and scale: by trained moments, by numbers in the config."""
 
 from __future__ import annotations
 
@@ -8,15 +8,12 @@ from typing import Any
 import numpy as np
 
 from refgrad.arrays import Array
-from refgrad.errors import FormatError, MismatchError, UnsupportedError
+from refgrad.errors import FormatError, UnsupportedError
 from refgrad.keras import values
+from refgrad.keras.layers.normalising import CENTERING, fitted, scale_and_center
 from refgrad.keras.rows import REQUIRED, Config, Given, Roles, Row, initialized, initialized_by_keras_1
-from refgrad.ops import BatchNormalization, LayerNormalization, Normalization, Rescaling
+from refgrad.ops import BatchNormalization, Normalization, Rescaling
 from refgrad.sequential import Steps
-
-
-def _scale_and_center(config: Config) -> Roles:
-    return tuple(role for role, key in (("gamma", "scale"), ("beta", "center")) if config[key])
 
 
 def _one_axis(value: Any) -> int:
@@ -34,21 +31,6 @@ def _batch_normalization(given: Given) -> Steps:
     axis = values.feature_axis(config["axis"], given.shape)
     op = BatchNormalization(mean, variance, arrays.get("gamma"), arrays.get("beta"), config["epsilon"], axis)
     return [(given.name, op)]
-
-
-def _layer_normalization(given: Given) -> Steps:
-    """Arrays are laid out by the axes in ascending order, which is how Keras reshapes them."""
-    axes = values.feature_axes(given.config["axis"], given.shape)
-    sizes = tuple(given.shape[axis] for axis in axes)
-    laid = {role: _reshaped(role, array, sizes) for role, array in given.arrays.items()}
-    return [(given.name, LayerNormalization(laid.get("gamma"), laid.get("beta"), given.config["epsilon"], axes))]
-
-
-def _reshaped(role: str, array: Array, shape: tuple[int, ...]) -> Array:
-    if array.ndim != len(shape) or sorted(array.shape) != sorted(shape):
-        msg = f"{role} has shape {array.shape}; the input and the layer's axis need {shape}"
-        raise MismatchError(msg)
-    return array.reshape(shape)
 
 
 def _moments(config: Config) -> Roles:
@@ -78,7 +60,7 @@ def _normalization(given: Given) -> Steps:
             moments = np.full(kept, moments.reshape(()))
         elif not given.arrays and moments.shape == (1,) * (moments.ndim - len(kept)) + kept:
             moments = moments.reshape(kept)  # a batch of one is stretched to itself
-        laid.append(_reshaped(role, moments, kept).reshape(layout))
+        laid.append(fitted(role, moments, kept).reshape(layout))
     return [(given.name, Normalization(laid[0], laid[1], given.config["invert"]))]
 
 
@@ -93,29 +75,15 @@ def _rescaling(given: Given) -> Steps:
     return [(given.name, Rescaling(given.config["scale"], given.config["offset"]))]
 
 
-_CENTERING = {
-    "epsilon": (values.not_negative, 1e-3),
-    "center": (values.flag, True),
-    "scale": (values.flag, True),
-}
-
 ROWS: Mapping[str, Row] = {
     "BatchNormalization": Row(
         _batch_normalization,
-        meaning={"axis": (_one_axis, -1), **_CENTERING},
+        meaning={"axis": (_one_axis, -1), **CENTERING},
         inert=initialized("gamma", "beta", "moving_mean", "moving_variance")
         | initialized_by_keras_1("gamma", "beta")
         | {"momentum", "fused", "synchronized", "renorm_clipping", "renorm_momentum"},
         only={"mode": 0, "renorm": False, "virtual_batch_size": None, "adjustment": None},
-        roles=lambda config: (*_scale_and_center(config), "moving_mean", "moving_variance"),
-        pointwise=True,
-    ),
-    "LayerNormalization": Row(
-        _layer_normalization,
-        meaning={"axis": (values.axes, -1), **_CENTERING},
-        inert=initialized("gamma", "beta"),
-        only={"rms_scaling": False},
-        roles=_scale_and_center,
+        roles=lambda config: (*scale_and_center(config), "moving_mean", "moving_variance"),
         pointwise=True,
     ),
     "Normalization": Row(

@@ -50,6 +50,23 @@ def _permute(given: Given) -> Steps:
     return [(given.name, Permute(tuple(axis - rank - 1 for axis in dims)))]
 
 
+def _up_sampling(given: Given) -> Steps:
+    """Every row `size` times, one after the other: all rows so many times, and these beside each other."""
+    if len(given.shape) != 2:
+        msg = f"it takes series, (length, features), the input has shape {given.shape}"
+        raise FormatError(msg)
+    (length, features), size = given.shape, given.config["size"]
+    numbers = Reshape((length * features,))
+    ops = [
+        numbers,
+        Repeat(size),
+        Reshape((size, *given.shape)),
+        Permute((-2, -3, -1)),
+        Reshape((length * size, features)),
+    ]
+    return [(given.name, op) for op in ops]
+
+
 ROWS: Mapping[str, Row] = {
     "Flatten": Row(_flatten, meaning={"data_format": (_data_format, None)}),
     "Reshape": Row(_reshape, meaning={"target_shape": (values.target_shape, REQUIRED)}),
@@ -57,5 +74,10 @@ ROWS: Mapping[str, Row] = {
     "RepeatVector": Row(
         lambda given: [(given.name, Repeat(given.config["n"]))],
         meaning={"n": (values.whole_number, REQUIRED)},
+    ),
+    "UpSampling1D": Row(
+        _up_sampling,
+        meaning={"size": (values.whole_number, 2)},
+        renamed={"length": "size"},
     ),
 }
