@@ -18,18 +18,19 @@ import json
 import math
 import operator
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from refgrad import zips
 from refgrad.agreement import Answer, compare
 from refgrad.arrays import Array
-from refgrad.errors import FormatError, InputError, LimitError, UnsupportedError, VerificationError
+from refgrad.errors import FormatError, InputError, RefgradError, UnsupportedError, VerificationError
 from refgrad.graph import Graph, Node, Provenance
 from refgrad.inputs import as_inputs
+from refgrad.limits import Limits
 from refgrad.network import Network, answer
 from refgrad.ops import OPS
 from refgrad.outfile import replacing
@@ -124,44 +125,29 @@ def save(net: Network, path: StrPath, golden: Any = None) -> None:
             archive.writestr(zipfile.ZipInfo(name), content)
 
 
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    RuntimeError,
-)
+_DAMAGE = (*zips.DAMAGE, TypeError, AttributeError, ArithmeticError)
 """What zipfile, json and a header of the wrong shape raise."""
 
-LARGEST_SAMPLE = 2**26
-"""How many numbers a sample may have in all nodes together: an op may repeat what it is given as often as it says."""
 
-
-def recognises(file: Path | bytes) -> bool:
+def recognises(file: Path | bytes, limits: Limits | None = None) -> bool:
     """Whether a file is a refgrad artifact, by its content."""
     try:
-        if isinstance(file, Path) and not file.is_file():
-            return False
-        with zipfile.ZipFile(opened(file)) as archive:
+        with opened(file) as stream, zips.opened(stream, limits or Limits()) as archive:
             return HEADER in archive.namelist()
-    except _DAMAGE:
+    except RefgradError:
         return False
 
 
-def _members(archive: zipfile.ZipFile) -> dict[str, bytes]:
+def _members(file: Path | bytes, limits: Limits) -> dict[str, bytes]:
     """Every member's bytes: stored as they are, so that together they are no larger than the file."""
-    members: dict[str, bytes] = {}
-    for entry in archive.infolist():
-        if entry.compress_type != zipfile.ZIP_STORED or entry.filename in members:
-            msg = f"member {entry.filename!r} is compressed or there twice; refgrad stores each once and plainly"
-            raise FormatError(msg)
-        members[entry.filename] = archive.read(entry)
-    return members
+    with opened(file) as stream, zips.opened(stream, limits) as archive:
+        for entry in archive.infolist():
+            if entry.compress_type != zipfile.ZIP_STORED:
+                msg = f"member {entry.filename!r} is compressed; refgrad stores each plainly"
+                raise FormatError(msg)
+            if entry.filename == HEADER:
+                limits.check("json_bytes", entry.file_size, f"member {HEADER!r}, in bytes")
+        return {entry.filename: zips.unpacked(archive, entry) for entry in archive.infolist()}
 
 
 def _array(members: dict[str, bytes], name: str) -> Array:
@@ -207,12 +193,10 @@ def _recorded(net: Network, members: dict[str, bytes]) -> tuple[list[Array], Ans
     return [_array(members, f"golden/x/{i}") for i in ins], said
 
 
-def _verify(net: Network, inputs: list[Array], said: Answer) -> None:
+def _verify(net: Network, inputs: list[Array], said: Answer, limits: Limits) -> None:
     """Recompute what was recorded, and refuse a difference beyond rounding."""
     numbers = sum(math.prod(shape) for shape in net.graph.shapes)
-    if numbers > LARGEST_SAMPLE:
-        msg = f"one sample is {numbers:,} numbers in its nodes; {LARGEST_SAMPLE:,} are computed at most to verify it"
-        raise LimitError(msg)
+    limits.check("verified", numbers, "numbers of one sample in all nodes, which are computed to verify it")
     given = dict(zip(net.input_names, inputs, strict=True))
     try:
         inputs, _ = as_inputs(given, net.input_names, net.input_shapes, net.dtype)
@@ -229,11 +213,11 @@ def _verify(net: Network, inputs: list[Array], said: Answer) -> None:
         raise VerificationError(msg)
 
 
-def load(file: Path | bytes, *, verify: bool = True) -> Network:
+def load(file: Path | bytes, *, verify: bool = True, limits: Limits | None = None) -> Network:
     """The network of an artifact; unless `verify` is off, one that has just reproduced what it recorded."""
+    limits = limits or Limits()
     try:
-        with zipfile.ZipFile(opened(file)) as archive:
-            members = _members(archive)
+        members = _members(file, limits)
         header = json.loads(members.pop(HEADER))
         if (header["format"], header["version"]) != ("refgrad", VERSION):
             msg = f"format {header['format']!r} version {header['version']!r}; this refgrad reads version {VERSION}"
@@ -248,5 +232,5 @@ def load(file: Path | bytes, *, verify: bool = True) -> Network:
         msg = f"the refgrad file is damaged ({type(error).__name__}: {error})"
         raise FormatError(msg) from None
     if verify:
-        _verify(net, inputs, said)
+        _verify(net, inputs, said, limits)
     return net

@@ -1,15 +1,22 @@
-"""What a file is, by its content and not by its name: its bytes, its kind, its JSON."""
+"""What a file is, by its content and not by its name: its kind, its JSON."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Any
+import re
+from typing import Any, BinaryIO
 
-from refgrad.errors import FormatError, LimitError
+import numpy as np
 
-LARGEST_TEXT = 64 << 20
-"""The most bytes of JSON that are read: the largest real config is a few megabytes."""
+from refgrad.errors import FormatError
+from refgrad.limits import Limits
+from refgrad.paths import size
+
+_LONGEST = 4000
+"""The most digits of a whole number: Python takes long over more."""
+
+_STRING = re.compile(rb'"[^"]*+"')
+_NO_MARKS = bytes(set(range(256)) - set(b"{}[],"))
 
 _NOT_MODELS = {
     b"version https://git-lfs": "a Git LFS pointer; fetch the file itself (git lfs pull)",
@@ -32,15 +39,44 @@ def _plain(found: dict[str, Any]) -> Any:
     return found
 
 
-def parse(text: str | bytes, what: str) -> dict[str, Any]:
+def _pairs(found: list[tuple[str, Any]]) -> Any:
+    """An object, if it says each thing once."""
+    entries = dict(found)
+    if len(entries) < len(found):
+        seen: set[str] = set()
+        twice = next(key for key, _ in found if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        msg = f"the key {twice!r:.60} is there twice in one object"
+        raise ValueError(msg)
+    return _plain(entries)
+
+
+def _integer(digits: str) -> int:
+    if len(digits) > _LONGEST:
+        msg = f"a number has {len(digits):,} digits"
+        raise ValueError(msg)
+    return int(digits)
+
+
+def _check_text(text: bytes, what: str, limits: Limits) -> None:
+    """Refuse what would cost much to parse, by its brackets and commas, those in strings left out."""
+    limits.check("json_bytes", len(text), f"{what}, in bytes")
+    plain = text.replace(b"\\\\", b"").replace(b'\\"', b"")
+    marks = _STRING.sub(b"", plain).translate(None, _NO_MARKS)
+    limits.check("json_values", len(marks), f"{what}, in values of its JSON")
+    opening = np.frombuffer(marks, np.uint8)
+    levels = np.cumsum(np.isin(opening, list(b"{[")).astype(np.int32) - np.isin(opening, list(b"}]")))
+    limits.check("json_levels", int(levels.max(initial=0)), f"{what}, in levels of its JSON")
+
+
+def parse(text: bytes, what: str, limits: Limits) -> dict[str, Any]:
     """A JSON object, be it encoded once or twice, or the reason why it is none."""
-    if len(text) > LARGEST_TEXT:
-        msg = f"{what} is {len(text):,} bytes long; {LARGEST_TEXT:,} are read at most"
-        raise LimitError(msg)
+    found: Any = text
     try:
-        found = json.loads(text, object_hook=_plain)
-        if isinstance(found, str):
-            found = json.loads(found, object_hook=_plain)
+        for _ in range(2):
+            if isinstance(found, str | bytes):
+                given = found if isinstance(found, bytes) else found.encode()
+                _check_text(given, what, limits)
+                found = json.loads(given.decode("utf-8-sig"), object_pairs_hook=_pairs, parse_int=_integer)
     except (ValueError, RecursionError) as error:
         msg = f"{what} is not JSON ({error})"
         raise FormatError(msg) from None
@@ -50,33 +86,22 @@ def parse(text: str | bytes, what: str) -> dict[str, Any]:
     return found
 
 
-def read_bytes(path: Path | bytes) -> bytes:
-    """A regular file's content, or why there is none."""
-    if isinstance(path, bytes):
-        return path
-    try:
-        if not path.exists():
-            msg = "there is no such file"
-            raise FormatError(msg)
-        if not path.is_file():
-            what = "a directory" if path.is_dir() else "no regular file"
-            if (path / "saved_model.pb").exists():
-                what = "a TensorFlow SavedModel, which holds no config; save the model as .keras or .h5"
-            msg = f"this is {what}, not a model file"
-            raise FormatError(msg)
-        return path.read_bytes()
-    except OSError as error:
-        msg = f"cannot be read ({error.strerror})"
-        raise FormatError(msg) from None
+def whole(stream: BinaryIO, limit: str, what: str, limits: Limits) -> bytes:
+    """All of an open file, if it is not longer than the limit of this name."""
+    limits.check(limit, size(stream), f"{what}, in bytes")
+    stream.seek(0)
+    return stream.read()
 
 
-def kind(content: bytes) -> str:
+def kind(stream: BinaryIO) -> str:
     """What a file is by its first bytes: "zip", "hdf5" or "json"."""
+    stream.seek(0)
+    content = stream.read(1024)
     if content.startswith(b"PK\x03\x04"):
         return "zip"
     if content.startswith(b"\x89HDF\r\n\x1a\n"):
         return "hdf5"
-    start = content[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    start = content.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start[:1] in (b"{", b'"'):
         return "json"
     if not content:
