@@ -115,14 +115,26 @@ def save(net: Network, path: StrPath, golden: Any = None) -> None:
     if not len(inputs[0]):
         msg = "golden holds no samples: at least one is needed for the file to verify itself"
         raise InputError(msg)
+    golden_arrays = _members_of(inputs, answer(net, inputs, engine="numpy"))
+    with replacing(path) as file:
+        _write(file, net, golden_arrays)
+
+
+def _write(file: Any, net: Network, golden: dict[str, Array]) -> None:
     header, arrays = _header(net)
-    arrays |= _members_of(inputs, answer(net, inputs, engine="numpy"))
-    members = {f"{name}.npy": _npy(array) for name, array in arrays.items()}
+    members = {f"{name}.npy": _npy(array) for name, array in (arrays | golden).items()}
     header["content"] = _content(header, members)
-    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo(HEADER), json.dumps(header, indent=1))
         for name, content in members.items():
             archive.writestr(zipfile.ZipInfo(name), content)
+
+
+def pack(net: Network) -> bytes:
+    """A network as such a file without golden samples, for another process of the same refgrad."""
+    file = io.BytesIO()
+    _write(file, net, {})
+    return file.getvalue()
 
 
 _DAMAGE = (*zips.DAMAGE, TypeError, AttributeError, ArithmeticError)
@@ -213,9 +225,8 @@ def _verify(net: Network, inputs: list[Array], said: Answer, limits: Limits) -> 
         raise VerificationError(msg)
 
 
-def load(file: Path | bytes, *, verify: bool = True, limits: Limits | None = None) -> Network:
-    """The network of an artifact; unless `verify` is off, one that has just reproduced what it recorded."""
-    limits = limits or Limits()
+def _read(file: Path | bytes, limits: Limits, golden: bool, sealed: bool) -> tuple[Network, list[Array], Answer]:
+    """The network, and what was recorded of it if that is wanted; `sealed`: whether the digest must be right."""
     try:
         members = _members(file, limits)
         header = json.loads(members.pop(HEADER))
@@ -223,14 +234,25 @@ def load(file: Path | bytes, *, verify: bool = True, limits: Limits | None = Non
             msg = f"format {header['format']!r} version {header['version']!r}; this refgrad reads version {VERSION}"
             raise UnsupportedError(msg)
         content = _content(header, members)
-        if verify and content != header["content"]:
+        if sealed and content != header["content"]:
             msg = f"its content has the digest {content[:16]}…, it says {header['content']!s:.16}…: it was altered"
             raise VerificationError(msg)
         net = Network(_graph(header, members))
-        inputs, said = _recorded(net, members)
+        return (net, *(_recorded(net, members) if golden else ([], Answer((), ()))))
     except _DAMAGE as error:
         msg = f"the refgrad file is damaged ({type(error).__name__}: {error})"
         raise FormatError(msg) from None
+
+
+def unpack(content: bytes, limits: Limits) -> Network:
+    """The network that `pack` made a file of."""
+    return _read(content, limits, golden=False, sealed=True)[0]
+
+
+def load(file: Path | bytes, *, verify: bool = True, limits: Limits | None = None) -> Network:
+    """The network of an artifact; unless `verify` is off, one that has just reproduced what it recorded."""
+    limits = limits or Limits()
+    net, inputs, said = _read(file, limits, golden=True, sealed=verify)
     if verify:
         _verify(net, inputs, said, limits)
     return net

@@ -59,6 +59,13 @@ def _filters(properties: Any, where: str) -> list[int]:
     return found
 
 
+def _fletcher32(raw: bytes) -> list[int]:
+    """Fletcher's checksum of 16-bit words, high byte first: Σ w and Σ Σ w, modulo 2¹⁶ − 1."""
+    words = np.frombuffer(raw + b"\0" * (len(raw) % 2), ">u2").astype(np.uint64)
+    weights = np.arange(len(words), 0, -1).astype(np.uint64) % 65535
+    return [int(words.sum()) % 65535, int((words * weights % 65535).sum()) % 65535]
+
+
 def _unfiltered(raw: bytes, filters: list[int], skipped: int, dtype: np.dtype[Any], count: int, where: str) -> bytes:
     """A chunk's bytes as they were before any filter, just as many as it holds."""
     checked = sum(4 for code in filters if code == h5z.FILTER_FLETCHER32)
@@ -69,7 +76,10 @@ def _unfiltered(raw: bytes, filters: list[int], skipped: int, dtype: np.dtype[An
             unpacking = zlib.decompressobj()
             raw = unpacking.decompress(raw, count + checked + 1)
         elif code == h5z.FILTER_FLETCHER32:
-            raw = raw[:-4]
+            raw, sums = raw[:-4], np.frombuffer(raw[-4:], "<u2")
+            if not np.array_equal(_fletcher32(raw), sums % 65535):
+                msg = f"a chunk of {where} does not have the checksum that it states"
+                raise FormatError(msg)
         else:
             raw = np.frombuffer(raw, np.uint8).reshape(dtype.itemsize, -1).T.tobytes()
     if len(raw) != count:
