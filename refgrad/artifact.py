@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from refgrad import zips
+from refgrad import texts, zips
 from refgrad.agreement import Answer, compare
 from refgrad.arrays import Array
 from refgrad.errors import FormatError, InputError, RefgradError, UnsupportedError, VerificationError
@@ -229,7 +229,7 @@ def _read(file: Path | bytes, limits: Limits, golden: bool, sealed: bool) -> tup
     """The network, and what was recorded of it if that is wanted; `sealed`: whether the digest must be right."""
     try:
         members = _members(file, limits)
-        header = json.loads(members.pop(HEADER))
+        header = texts.parse(members.pop(HEADER), HEADER, limits)
         if (header["format"], header["version"]) != ("refgrad", VERSION):
             msg = f"format {header['format']!r} version {header['version']!r}; this refgrad reads version {VERSION}"
             raise UnsupportedError(msg)

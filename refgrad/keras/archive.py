@@ -16,11 +16,12 @@ from refgrad import zips
 from refgrad.errors import FormatError, InputError, naming
 from refgrad.graph import Files
 from refgrad.keras import layout
-from refgrad.keras.content import kind, parse, whole
+from refgrad.keras.content import kind, parse
 from refgrad.keras.hdf5 import Content, content
 from refgrad.keras.layout import RawLayer, Stored, version
 from refgrad.limits import Limits
 from refgrad.paths import Given, as_file, called, is_json_text, opened
+from refgrad.texts import whole
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
 
