@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         UnsupportedError,
         VerificationError,
     )
+    from refgrad.limits import Limits
     from refgrad.loading import load
     from refgrad.network import Network
     from refgrad.options import Options
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOMES = {
+    "Limits": "refgrad.limits",
     "Network": "refgrad.network",
     "Options": "refgrad.options",
     "Report": "refgrad.auditing.report",
@@ -48,6 +50,7 @@ __all__ = [
     "InputError",
     "KinkError",
     "LimitError",
+    "Limits",
     "MismatchError",
     "MissingExtraError",
     "Network",

@@ -18,18 +18,19 @@ import json
 import math
 import operator
 import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from refgrad import texts, zips
 from refgrad.agreement import Answer, compare
 from refgrad.arrays import Array
-from refgrad.errors import FormatError, InputError, LimitError, UnsupportedError, VerificationError
+from refgrad.errors import FormatError, InputError, RefgradError, UnsupportedError, VerificationError
 from refgrad.graph import Graph, Node, Provenance
 from refgrad.inputs import as_inputs
+from refgrad.limits import Limits
 from refgrad.network import Network, answer
 from refgrad.ops import OPS
 from refgrad.outfile import replacing
@@ -114,54 +115,51 @@ def save(net: Network, path: StrPath, golden: Any = None) -> None:
     if not len(inputs[0]):
         msg = "golden holds no samples: at least one is needed for the file to verify itself"
         raise InputError(msg)
+    golden_arrays = _members_of(inputs, answer(net, inputs, engine="numpy"))
+    with replacing(path) as file:
+        _write(file, net, golden_arrays)
+
+
+def _write(file: Any, net: Network, golden: dict[str, Array]) -> None:
     header, arrays = _header(net)
-    arrays |= _members_of(inputs, answer(net, inputs, engine="numpy"))
-    members = {f"{name}.npy": _npy(array) for name, array in arrays.items()}
+    members = {f"{name}.npy": _npy(array) for name, array in (arrays | golden).items()}
     header["content"] = _content(header, members)
-    with replacing(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo(HEADER), json.dumps(header, indent=1))
         for name, content in members.items():
             archive.writestr(zipfile.ZipInfo(name), content)
 
 
-_DAMAGE = (
-    zipfile.BadZipFile,
-    zlib.error,
-    OSError,
-    EOFError,
-    ValueError,
-    TypeError,
-    LookupError,
-    AttributeError,
-    ArithmeticError,
-    RuntimeError,
-)
+def pack(net: Network) -> bytes:
+    """A network as such a file without golden samples, for another process of the same refgrad."""
+    file = io.BytesIO()
+    _write(file, net, {})
+    return file.getvalue()
+
+
+_DAMAGE = (*zips.DAMAGE, TypeError, AttributeError, ArithmeticError)
 """What zipfile, json and a header of the wrong shape raise."""
 
-LARGEST_SAMPLE = 2**26
-"""How many numbers a sample may have in all nodes together: an op may repeat what it is given as often as it says."""
 
-
-def recognises(file: Path | bytes) -> bool:
+def recognises(file: Path | bytes, limits: Limits | None = None) -> bool:
     """Whether a file is a refgrad artifact, by its content."""
     try:
-        if isinstance(file, Path) and not file.is_file():
-            return False
-        with zipfile.ZipFile(opened(file)) as archive:
+        with opened(file) as stream, zips.opened(stream, limits or Limits()) as archive:
             return HEADER in archive.namelist()
-    except _DAMAGE:
+    except RefgradError:
         return False
 
 
-def _members(archive: zipfile.ZipFile) -> dict[str, bytes]:
+def _members(file: Path | bytes, limits: Limits) -> dict[str, bytes]:
     """Every member's bytes: stored as they are, so that together they are no larger than the file."""
-    members: dict[str, bytes] = {}
-    for entry in archive.infolist():
-        if entry.compress_type != zipfile.ZIP_STORED or entry.filename in members:
-            msg = f"member {entry.filename!r} is compressed or there twice; refgrad stores each once and plainly"
-            raise FormatError(msg)
-        members[entry.filename] = archive.read(entry)
-    return members
+    with opened(file) as stream, zips.opened(stream, limits) as archive:
+        for entry in archive.infolist():
+            if entry.compress_type != zipfile.ZIP_STORED:
+                msg = f"member {entry.filename!r} is compressed; refgrad stores each plainly"
+                raise FormatError(msg)
+            if entry.filename == HEADER:
+                limits.check("json_bytes", entry.file_size, f"member {HEADER!r}, in bytes")
+        return {entry.filename: zips.unpacked(archive, entry) for entry in archive.infolist()}
 
 
 def _array(members: dict[str, bytes], name: str) -> Array:
@@ -207,12 +205,10 @@ def _recorded(net: Network, members: dict[str, bytes]) -> tuple[list[Array], Ans
     return [_array(members, f"golden/x/{i}") for i in ins], said
 
 
-def _verify(net: Network, inputs: list[Array], said: Answer) -> None:
+def _verify(net: Network, inputs: list[Array], said: Answer, limits: Limits) -> None:
     """Recompute what was recorded, and refuse a difference beyond rounding."""
     numbers = sum(math.prod(shape) for shape in net.graph.shapes)
-    if numbers > LARGEST_SAMPLE:
-        msg = f"one sample is {numbers:,} numbers in its nodes; {LARGEST_SAMPLE:,} are computed at most to verify it"
-        raise LimitError(msg)
+    limits.check("verified", numbers, "numbers of one sample in all nodes, which are computed to verify it")
     given = dict(zip(net.input_names, inputs, strict=True))
     try:
         inputs, _ = as_inputs(given, net.input_names, net.input_shapes, net.dtype)
@@ -229,24 +225,34 @@ def _verify(net: Network, inputs: list[Array], said: Answer) -> None:
         raise VerificationError(msg)
 
 
-def load(file: Path | bytes, *, verify: bool = True) -> Network:
-    """The network of an artifact; unless `verify` is off, one that has just reproduced what it recorded."""
+def _read(file: Path | bytes, limits: Limits, golden: bool, sealed: bool) -> tuple[Network, list[Array], Answer]:
+    """The network, and what was recorded of it if that is wanted; `sealed`: whether the digest must be right."""
     try:
-        with zipfile.ZipFile(opened(file)) as archive:
-            members = _members(archive)
-        header = json.loads(members.pop(HEADER))
+        members = _members(file, limits)
+        header = texts.parse(members.pop(HEADER), HEADER, limits)
         if (header["format"], header["version"]) != ("refgrad", VERSION):
             msg = f"format {header['format']!r} version {header['version']!r}; this refgrad reads version {VERSION}"
             raise UnsupportedError(msg)
         content = _content(header, members)
-        if verify and content != header["content"]:
+        if sealed and content != header["content"]:
             msg = f"its content has the digest {content[:16]}…, it says {header['content']!s:.16}…: it was altered"
             raise VerificationError(msg)
         net = Network(_graph(header, members))
-        inputs, said = _recorded(net, members)
+        return (net, *(_recorded(net, members) if golden else ([], Answer((), ()))))
     except _DAMAGE as error:
         msg = f"the refgrad file is damaged ({type(error).__name__}: {error})"
         raise FormatError(msg) from None
+
+
+def unpack(content: bytes, limits: Limits) -> Network:
+    """The network that `pack` made a file of."""
+    return _read(content, limits, golden=False, sealed=True)[0]
+
+
+def load(file: Path | bytes, *, verify: bool = True, limits: Limits | None = None) -> Network:
+    """The network of an artifact; unless `verify` is off, one that has just reproduced what it recorded."""
+    limits = limits or Limits()
+    net, inputs, said = _read(file, limits, golden=True, sealed=verify)
     if verify:
-        _verify(net, inputs, said)
+        _verify(net, inputs, said, limits)
     return net

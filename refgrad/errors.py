@@ -54,3 +54,21 @@ def naming(what: object) -> Iterator[None]:
     except RefgradError as error:
         msg = f"{what}: {error}"
         raise type(error)(msg) from None
+
+
+@contextmanager
+def tidy() -> Iterator[None]:
+    """Keep any refusal raised inside to a length that can be read, without a control character of the file's."""
+    try:
+        yield
+    except RefgradError as error:
+        said = "".join(
+            letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in str(error)
+        )
+        if said == str(error) and len(said) <= _LONGEST:
+            raise
+        raise type(error)(said if len(said) <= _LONGEST else f"{said[:1000]} … {said[-500:]}") from None
+
+
+_LONGEST = 1500
+"""The most letters of a message: names in a file may be as long as the file."""

@@ -2,29 +2,77 @@
 
 from __future__ import annotations
 
-from refgrad import artifact
-from refgrad.errors import InputError, naming
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from refgrad import artifact, isolation
+from refgrad.errors import InputError, naming, tidy
+from refgrad.limits import Limits
 from refgrad.network import Network
-from refgrad.paths import Given, as_file, called
+from refgrad.paths import Given, as_file, called, is_json_text
 
 
-def load(path: Given, *, config: Given | None = None, weights: Given | None = None, verify: bool = True) -> Network:
+def read(file: Path | str | bytes, config: Any, weights: Any, verify: bool, limits: Limits) -> Network:
+    """The network of files that nobody has looked at yet, in this process."""
+    file = as_file(file, "the model")
+    if artifact.recognises(file, limits):
+        if config is not None or weights is not None:
+            msg = "a refgrad .npz is whole: give it no config or weights"
+            raise InputError(msg)
+        return artifact.load(file, verify=verify, limits=limits)
+    # h5py is loaded only where a Keras file is read
+    from refgrad.keras import archive, build
+
+    with archive.read(file, config, weights, limits) as raw:
+        return Network(build.build(raw))
+
+
+def _given(given: Given | None, what: str) -> str | bytes | None:
+    """A path, a text or the content, as another process can be told."""
+    if given is None or (isinstance(given, str) and is_json_text(given)):
+        return given
+    file = as_file(given, what)
+    return file if isinstance(file, bytes) else str(file)
+
+
+def _isolated(file: Path | bytes, config: Any, weights: Any, verify: bool, limits: Limits) -> Network:
+    """The same, in a process of its own."""
+    files = {
+        "file": file if isinstance(file, bytes) else str(file),
+        "config": _given(config, "config="),
+        "weights": _given(weights, "weights="),
+    }
+    net, keras = isolation.read(isolation.Task(files, verify, limits))
+    if not keras:
+        return net
+    from refgrad.keras.archive import files as named
+
+    origin = replace(net.graph.provenance, files=named(file, config, weights))
+    return Network(replace(net.graph, provenance=origin))
+
+
+def load(
+    path: Given,
+    *,
+    config: Given | None = None,
+    weights: Given | None = None,
+    verify: bool = True,
+    limits: Limits | None = None,
+    isolate: bool = False,
+) -> Network:
     """Read a trained network; nothing in the file is executed, and no file is opened but those named.
 
     `path` is a `.keras` or `.h5` file, a weights file (with `config=` its JSON, as a file or as text), a JSON config
     (with `weights=`), or a refgrad `.npz`; what it is, is seen from its content. For each file its path, its content
     as `bytes`, or a file opened as binary may be given, and for a `.keras` the folder that it was unpacked to.
-    `verify` makes an `.npz` reproduce the values and Jacobians recorded in it. Every refusal is a `RefgradError` that
-    names the file.
+    `verify` makes an `.npz` reproduce the values and Jacobians recorded in it. `limits` bound what reading may cost.
+    `isolate` reads in a child process, so that a file that crashes or hangs libhdf5 is refused too. Every refusal is a
+    `RefgradError` that names the file.
     """
     file = as_file(path, "the model")
-    with naming(called(file)):
-        if artifact.recognises(file):
-            if config is not None or weights is not None:
-                msg = "a refgrad .npz is whole: give it no config or weights"
-                raise InputError(msg)
-            return artifact.load(file, verify=verify)
-        # h5py is loaded only where a Keras file is read
-        from refgrad.keras import archive, build
-
-        return Network(build.build(archive.read(file, config, weights)))
+    if limits is not None and not isinstance(limits, Limits):
+        msg = f"limits={limits!r:.40}: a refgrad.Limits is expected"
+        raise InputError(msg)
+    with naming(called(file)), tidy():
+        return (_isolated if isolate else read)(file, config, weights, verify, limits or Limits())

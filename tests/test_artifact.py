@@ -227,7 +227,7 @@ def test_encrypted_members_are_refused(path):
     content = bytearray(path.read_bytes())
     content[content.index(b"PK\x01\x02") + 8] |= 1
     path.write_bytes(content)
-    with pytest.raises(refgrad.FormatError, match="encrypted"):
+    with pytest.raises(refgrad.UnsupportedError, match="encrypted"):
         refgrad.load(path)
 
 
@@ -240,7 +240,7 @@ def test_a_small_file_of_a_huge_network_is_refused_before_it_is_computed(tmp_pat
     refgrad.save(net(5), path)
     assert refgrad.load(path).digest == net(5).digest
     rewrite(path, {"refgrad.json": members(path)["refgrad.json"].replace(b'"count": 5', b'"count": 99999999')})
-    with pytest.raises(refgrad.LimitError, match=r"net\.npz: one sample is 100,000,001 numbers"):
+    with pytest.raises(refgrad.LimitError, match=r"net\.npz: numbers of one sample .* 100,000,001 .*Limits\(verified="):
         refgrad.load(path)
     assert refgrad.load(path, verify=False).digest == net(99999999).digest
 

@@ -63,7 +63,7 @@ def _targets(arguments: Namespace) -> list[Path]:
 
 def _convert(model: str, target: Path, arguments: Namespace) -> Outcome:
     """Write a draft beside the target, read it back, and only then give it the target's name."""
-    net, _ = opened(model, arguments.config, arguments.weights, arguments.dtype)
+    net, _ = opened(model, arguments)
     if target.suffix != ".npz":
         msg = f"--output {target}: refgrad's files end in .npz"
         raise InputError(msg)

@@ -60,7 +60,7 @@ def _said(graph: Graph) -> str:
 
 def inspect(arguments: Namespace) -> int:
     """Show layers, shapes, parameters, the writer's version and where kinks are."""
-    net, warnings = opened(arguments.model, arguments.config, arguments.weights)
+    net, warnings = opened(arguments.model, arguments)
     if arguments.json:
         say_json(_description(net, warnings))
     else:

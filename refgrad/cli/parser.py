@@ -55,6 +55,9 @@ _OPTIONS = {
     "models": _option("model", metavar="MODEL", nargs="+", help=f"{_MODEL}; any number of them"),
     "config": _option("--config", metavar="JSON", help="the config of a file that holds weights only"),
     "weights": _option("--weights", metavar="H5", help="the weights of a JSON config"),
+    "isolate": _option(
+        "--isolate", action="store_true", help="read the model in a process of its own, limited in memory and time"
+    ),
     "json": _option("--json", action="store_true", help="print JSON"),
     "quiet": _option("-q", "--quiet", action="store_true", help="print no progress and no remarks"),
     "input": _option(
@@ -106,13 +109,13 @@ _COMMANDS = {
     "inspect": _Command(
         inspect,
         "show layers, shapes, parameters, the writer's version and kinks",
-        "model config weights",
+        "model config weights isolate",
         ("refgrad inspect model.keras", "refgrad inspect model.json --weights model.weights.h5 --json"),
     ),
     "convert": _Command(
         convert,
         "write models as self-verifying .npz files, each read back before it gets its name",
-        "models config weights to golden dtype",
+        "models config weights isolate to golden dtype",
         (
             "refgrad convert model.keras -o model.npz --golden 100",
             "refgrad convert model.keras critic.npz -o converted/",
@@ -121,7 +124,7 @@ _COMMANDS = {
     "predict": _Command(
         predict,
         "compute outputs",
-        "model config weights input y of engine threads",
+        "model config weights isolate input y of engine threads",
         (
             "echo 0.5 | refgrad predict model.keras",
             "refgrad predict model.keras --input x.csv -o y.npy",
@@ -133,7 +136,7 @@ _COMMANDS = {
     "jacobian": _Command(
         jacobian,
         "compute Jacobians",
-        "model config weights input J of wrt mode kink engine threads max-bytes",
+        "model config weights isolate input J of wrt mode kink engine threads max-bytes",
         (
             "echo 0.5 | refgrad jacobian model.keras",
             "refgrad jacobian model.keras --input x.csv -o J.npy --max-bytes 64M",
@@ -146,7 +149,7 @@ _COMMANDS = {
     "audit": _Command(
         audit,
         "compare value and Jacobian with another framework, sample by sample",
-        "model config weights against reference at samples seed engine dtype",
+        "model config weights isolate against reference at samples seed engine dtype",
         ("refgrad audit model.keras --samples 1000", "refgrad audit model.keras --input x.csv --json"),
     ),
     "demo": _Command(demo, "answer the question this project was born from", "plot", ("refgrad demo",)),

@@ -13,7 +13,6 @@ import numpy as np
 from refgrad.arrays import Shape
 from refgrad.errors import (
     FormatError,
-    LimitError,
     MismatchError,
     RefgradError,
     RefgradWarning,
@@ -30,12 +29,10 @@ from refgrad.keras.policies import PLAIN, POLICIES, stored_as, widened
 from refgrad.keras.rows import Arrays, Given
 from refgrad.keras.values import bounded
 from refgrad.keras.wrapping import WRAPPERS, on_every, own_shapes
+from refgrad.limits import Limits
 from refgrad.ops import Op, Source
 from refgrad.paths import is_json_text
 from refgrad.sequential import Steps
-
-LARGEST_GRAPH = 10**6
-"""The most calls of layers that nested models may unfold to: each level can double what lies in it."""
 
 
 def _wanted(model: ModelConfig, above: Path = ()) -> tuple[Wanted, ...]:
@@ -87,6 +84,7 @@ class _Unfolding:
 
     arrays: dict[Path, Arrays]
     dtype: np.dtype[Any]
+    limits: Limits
     nodes: list[Node] = field(default_factory=list)
     shapes: list[Shape] = field(default_factory=list)
     made: dict[Path, dict[tuple[Shape, ...], Steps]] = field(default_factory=dict)
@@ -98,7 +96,7 @@ class _Unfolding:
             shape = op.shape(*(self.shapes[source] for source in inputs))
         except ValueError as error:
             raise MismatchError(str(error)) from None
-        self.shapes.append(bounded(shape))
+        self.shapes.append(bounded(shape, self.limits))
         self.nodes.append(Node(op, inputs, name))
         return len(self.nodes) - 1
 
@@ -135,13 +133,15 @@ class _Unfolding:
             layer = model.layers[place[0]]
             path = (*above, layer.name)
             self.calls += 1
-            if self.calls > LARGEST_GRAPH:
-                msg = f"nested models unfold to over {LARGEST_GRAPH:,} calls of layers"
-                raise LimitError(msg)
+            # each level of nested models can double what lies in it
+            self.limits.check("calls", self.calls, "calls of layers")
             if place[0] in entering:
                 _check_entry(path, layer, self.shapes[entering[place[0]]])
                 outputs[place] = (entering[place[0]],)
                 continue
+            self.limits.check(
+                "merged", len(layer.calls[place[1]]), f"tensors that {_named(path, layer):.80} is called with"
+            )
             taken = tuple(outputs[t.layer, t.call][t.output] for t in layer.calls[place[1]])
             if layer.model is None:
                 with naming(_named(path, layer)):
@@ -188,14 +188,14 @@ def _told_by_kernel(model: ModelConfig, arrays: dict[Path, Arrays]) -> Shape:
     raise UnsupportedError(msg)
 
 
-def _input_shape(model: ModelConfig, layer: LayerConfig, arrays: dict[Path, Arrays]) -> Shape:
+def _input_shape(model: ModelConfig, layer: LayerConfig, arrays: dict[Path, Arrays], limits: Limits) -> Shape:
     if layer.input_shape is None:
         return _told_by_kernel(model, arrays)
     shape = tuple(size for size in layer.input_shape if size is not None)
     if len(shape) < len(layer.input_shape):
         msg = f"its shape {list(layer.input_shape)} leaves a feature axis open; fixed shapes are supported"
         raise UnsupportedError(msg)
-    return bounded(shape)
+    return bounded(shape, limits)
 
 
 def _dtype(model: ModelConfig, arrays: dict[Path, Arrays]) -> np.dtype[Any]:
@@ -247,11 +247,11 @@ def build(raw: RawModel) -> Graph:
         for path, layer in _layers(model):
             with naming(_named(path, layer)):
                 arrays[path] = _checked(path, layer, stored.get(path, {}))
-        unfolding = _Unfolding(arrays, _dtype(model, arrays))
+        unfolding = _Unfolding(arrays, _dtype(model, arrays), raw.limits)
         for index in model.inputs:
             layer = model.layers[index]
             with naming(_named((layer.name,), layer)):
-                unfolding.add(Source(_input_shape(model, layer, arrays)), (), layer.name)
+                unfolding.add(Source(_input_shape(model, layer, arrays, raw.limits)), (), layer.name)
         outputs = unfolding.unfold(model, range(len(model.inputs)))
     names = model.output_keys or _unique([model.layers[end.layer].name for end in model.outputs])
     provenance = Provenance(model.generation, raw.writer, raw.container, raw.files)

@@ -1,15 +1,12 @@
-"""What a file is, by its content and not by its name: its bytes, its kind, its JSON."""
+"""What a file is, by its content and not by its name: its kind, its JSON."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from refgrad.errors import FormatError, LimitError
-
-LARGEST_TEXT = 64 << 20
-"""The most bytes of JSON that are read: the largest real config is a few megabytes."""
+from refgrad import texts
+from refgrad.errors import FormatError
+from refgrad.limits import Limits
 
 _NOT_MODELS = {
     b"version https://git-lfs": "a Git LFS pointer; fetch the file itself (git lfs pull)",
@@ -32,51 +29,20 @@ def _plain(found: dict[str, Any]) -> Any:
     return found
 
 
-def parse(text: str | bytes, what: str) -> dict[str, Any]:
-    """A JSON object, be it encoded once or twice, or the reason why it is none."""
-    if len(text) > LARGEST_TEXT:
-        msg = f"{what} is {len(text):,} bytes long; {LARGEST_TEXT:,} are read at most"
-        raise LimitError(msg)
-    try:
-        found = json.loads(text, object_hook=_plain)
-        if isinstance(found, str):
-            found = json.loads(found, object_hook=_plain)
-    except (ValueError, RecursionError) as error:
-        msg = f"{what} is not JSON ({error})"
-        raise FormatError(msg) from None
-    if not isinstance(found, dict):
-        msg = f"{what} is JSON, but {type(found).__name__} where an object is expected"
-        raise FormatError(msg)
-    return found
+def parse(text: bytes, what: str, limits: Limits) -> dict[str, Any]:
+    """A JSON object that any Keras wrote."""
+    return texts.parse(text, what, limits, _plain)
 
 
-def read_bytes(path: Path | bytes) -> bytes:
-    """A regular file's content, or why there is none."""
-    if isinstance(path, bytes):
-        return path
-    try:
-        if not path.exists():
-            msg = "there is no such file"
-            raise FormatError(msg)
-        if not path.is_file():
-            what = "a directory" if path.is_dir() else "no regular file"
-            if (path / "saved_model.pb").exists():
-                what = "a TensorFlow SavedModel, which holds no config; save the model as .keras or .h5"
-            msg = f"this is {what}, not a model file"
-            raise FormatError(msg)
-        return path.read_bytes()
-    except OSError as error:
-        msg = f"cannot be read ({error.strerror})"
-        raise FormatError(msg) from None
-
-
-def kind(content: bytes) -> str:
+def kind(stream: BinaryIO) -> str:
     """What a file is by its first bytes: "zip", "hdf5" or "json"."""
+    stream.seek(0)
+    content = stream.read(1024)
     if content.startswith(b"PK\x03\x04"):
         return "zip"
     if content.startswith(b"\x89HDF\r\n\x1a\n"):
         return "hdf5"
-    start = content[:1024].lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    start = content.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if start[:1] in (b"{", b'"'):
         return "json"
     if not content:

@@ -17,7 +17,6 @@ from refgrad.keras.branches import merged
 from refgrad.keras.calls import Tensors, calls, ends, keys
 from refgrad.keras.canonical import UNNAMED, LayerConfig, ModelConfig, Reference
 from refgrad.keras.layers import LAYERS
-from refgrad.keras.layout import DEEPEST
 from refgrad.keras.outermost import by_shape, generation, with_names
 from refgrad.keras.policies import policy
 from refgrad.keras.refused import reason
@@ -25,6 +24,7 @@ from refgrad.keras.rows import Row, built_in, canonical
 from refgrad.keras.values import OpenShape, open_shape
 from refgrad.keras.wiring import connected
 from refgrad.keras.wrapping import WRAPPERS, wrapped, wrapped_entry
+from refgrad.limits import Limits
 
 _SEQUENTIAL = Row(inert=frozenset({"layers", "build_input_shape"}))
 _FUNCTIONAL = Row(inert=frozenset({"layers", "input_layers", "output_layers"}))
@@ -214,9 +214,9 @@ MODELS: Mapping[str, Callable[[Any, int], ModelConfig]] = {
 """The classes of models, and how each one's config is read."""
 
 
-def _check_depth(entry: Any) -> None:
-    """Refuse models too deep in models, before anything follows them down."""
-    waiting = [(entry, 1)]
+def _check_size(entry: Any, limits: Limits) -> None:
+    """Refuse too many layers, or models too deep in models, before anything follows them down."""
+    waiting, count = [(entry, 1)], 0
     while waiting:
         found, depth = waiting.pop()
         config = found.get("config") if isinstance(found, dict) else None
@@ -224,10 +224,10 @@ def _check_depth(entry: Any) -> None:
         layers = config if isinstance(config, list) else config.get("layers", config.get("layer"))
         layers = [layers] if isinstance(layers, dict) else layers
         if isinstance(layers, list):
-            if depth > DEEPEST:
-                name = (config if isinstance(config, dict) else found).get("name")
-                msg = f"layer {name!r:.60}: over {DEEPEST} models lie one in the other"
-                raise FormatError(msg)
+            name = (config if isinstance(config, dict) else found).get("name")
+            limits.check("models", depth, f"layer {name!r:.60}: models one in the other")
+            count += len(layers)
+            limits.check("layers", count, "layers")
             waiting += [(layer, depth + 1) for layer in layers]
 
 
@@ -240,7 +240,7 @@ def _model(entry: Mapping[str, Any], generation: int) -> ModelConfig:
 
 def translate(raw: RawModel) -> ModelConfig:
     """The canonical config of a raw model."""
-    _check_depth(raw.config)
+    _check_size(raw.config, raw.limits)
     own = raw.config["class_name"] in MODELS and built_in(raw.config)
     class_name = raw.config["class_name"] if own else by_shape(raw.config)
     return _model({"class_name": class_name, "config": with_names(raw)}, generation(raw))

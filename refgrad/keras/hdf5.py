@@ -1,34 +1,113 @@
 """Groups, attributes and plain arrays out of an HDF5 file, and nothing else HDF5 can do.
 
-Only what Keras writes is read: hard links, and contiguous arrays of numbers stored in the file itself. A link
-elsewhere, a virtual or external dataset, or a type that is no plain number is refused before anything is read from it.
+Only what Keras writes is read, by what it is and before it is read: hard links, texts in attributes, and arrays of
+plain numbers stored in the file itself.
 """
 
 from __future__ import annotations
 
-import io
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import Any, BinaryIO
 
 import h5py
-import numpy as np
 
 from refgrad.arrays import Array
-from refgrad.errors import FormatError, LimitError, UnsupportedError
+from refgrad.errors import FormatError, RefgradError, UnsupportedError
+from refgrad.keras import attributes
+from refgrad.keras.datasets import OPAQUE, array
+from refgrad.limits import Budget, Limits
+from refgrad.paths import size
 
-OPAQUE = np.dtype("V2")
-"""How bfloat16, which HDF5 has no type for, is stored; a model's config says that it is that."""
+_UNDEFINED = 2**64 - 1
+
+
+@dataclass(frozen=True, eq=False)
+class Content:
+    """An HDF5 file that is open, and in how many bytes it is stored: fewer than it has where a zip compresses it."""
+
+    stream: BinaryIO
+    stored: int
+
+
+def content(stream: BinaryIO) -> Content:
+    """An HDF5 file by itself."""
+    return Content(stream, size(stream))
+
+
+def _check_start(stream: BinaryIO) -> None:
+    """The first bytes must say that the file is whole and by itself: no user block, no other files beside it."""
+    length = size(stream)
+    stream.seek(0)
+    start = stream.read(96)
+    try:
+        version = start[8]
+        widths = start[13:15] if version < 2 else start[9:11]
+        base, end = struct.unpack_from("<Q8xQ", start, {0: 24, 1: 28}.get(version, 12))
+        (driver,) = struct.unpack_from("<Q", start, 48 + 4 * version) if version < 2 else (_UNDEFINED,)
+    except (IndexError, struct.error):
+        msg = f"the HDF5 data is damaged or cut off ({length:,} bytes)"
+        raise FormatError(msg) from None
+    if version > 3 or widths != b"\x08\x08" or base or driver != _UNDEFINED:
+        msg = "the HDF5 file begins with a user block, names other files, or is of a later version than 3"
+        raise UnsupportedError(msg)
+    if end > length:
+        msg = f"the HDF5 data is damaged or cut off ({length:,} bytes of {end:,})"
+        raise FormatError(msg)
+
+
+@dataclass(frozen=True, eq=False)
+class Opened:
+    """An HDF5 file that is being read: its root, and what reading it may still cost."""
+
+    file: h5py.File
+    stream: BinaryIO
+    budget: Budget
+
+    def _attribute(self, holder: Any, name: str) -> list[str] | None:
+        return attributes.read(self.stream, h5py.h5o.get_info(holder.id).addr, name, self.budget)
+
+    def text(self, holder: Any, name: str) -> str | None:
+        """An attribute that is one text, or None if there is none."""
+        found = self._attribute(holder, name)
+        if found is not None and len(found) != 1:
+            msg = f"the attribute {name!r} is {len(found)} texts where one is expected"
+            raise FormatError(msg)
+        return found[0] if found else None
+
+    def texts(self, holder: Any, name: str) -> list[str] | None:
+        """An attribute that is a list of names, or None; Keras splits long ones into `name0`, `name1`."""
+        found = self._attribute(holder, name)
+        if found is not None:
+            return found
+        parts: list[str] = []
+        count = 0
+        while (found := self._attribute(holder, f"{name}{count}")) is not None:
+            parts += found
+            count += 1
+        return parts if count else None
+
+    def array(self, dataset: Any) -> Array:
+        """The numbers of a dataset."""
+        values = array(dataset, self.budget)
+        if values.dtype == OPAQUE and self.text(dataset, "dtype") not in (None, "bfloat16"):
+            msg = f"{dataset.name} holds {self.text(dataset, 'dtype')!r:.40} values, which are no plain numbers"
+            raise UnsupportedError(msg)
+        return values
 
 
 @contextmanager
-def opened(content: bytes) -> Iterator[h5py.File]:
+def opened(content: Content, limits: Limits) -> Iterator[Opened]:
     """The file, read-only; h5py's own complaints come out as one `FormatError`."""
     try:
-        with h5py.File(io.BytesIO(content), "r") as file:
-            yield file
+        _check_start(content.stream)
+        with h5py.File(content.stream, "r") as file:
+            yield Opened(file, content.stream, limits.budget(content.stored))
+    except RefgradError:
+        raise
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
         msg = f"the HDF5 data is damaged or cut off ({error})"
         raise FormatError(msg) from None
@@ -55,6 +134,12 @@ def descend(group: h5py.Group, path: str) -> Any:
     return found
 
 
+def names(group: h5py.Group, budget: Budget) -> list[str]:
+    """What a group lists."""
+    budget.see(group.id.get_num_objs(), f"the entries of {group.name}")
+    return list(group)
+
+
 @dataclass(frozen=True, eq=False)
 class Folder:
     """A group as its writer meant it: on Windows, Keras put backslashes into a name for a group in a group.
@@ -63,12 +148,13 @@ class Folder:
     """
 
     parts: tuple[tuple[h5py.Group, str], ...]
+    source: Opened
 
     @cached_property
     def _named(self) -> dict[str, list[tuple[h5py.Group, str]]]:
         found: dict[str, dict[tuple[h5py.Group, str], None]] = {}
         for group, start in self.parts:
-            for key in group:
+            for key in names(group, self.source.budget):
                 if key.startswith(start):
                     name, deeper, _ = key[len(start) :].partition("\\")
                     found.setdefault(name, {})[group, start + name + deeper] = None
@@ -86,9 +172,9 @@ class Folder:
         for group, place in self._named.get(name, []):
             inner = (group, place) if place.endswith("\\") else (child(group, place), "")
             parts += [inner] if isinstance(inner[0], h5py.Group) else []
-        return Folder(tuple(parts)) if parts else None
+        return Folder(tuple(parts), self.source) if parts else None
 
-    def arrays(self, budget: int) -> dict[str, Array]:
+    def arrays(self) -> dict[str, Array]:
         """Everything in it as an array, by name: numbers in their order, 2 before 10."""
         found = {}
         for name in sorted(self, key=lambda name: (len(name), name)):
@@ -96,50 +182,9 @@ class Folder:
             if others:
                 msg = f"{group.name}/{place} is there twice: in a group and with a backslash in its name"
                 raise FormatError(msg)
-            found[name] = array(child(group, place), budget)
+            found[name] = self.source.array(child(group, place))
         return found
 
     def text(self, name: str) -> str | None:
         """An attribute as text, if it has it."""
-        attrs = self.parts[0][0].attrs
-        return text(attrs[name]) if name in attrs else None
-
-
-def text(value: Any) -> str:
-    """An attribute or its element as text, be it stored as str or bytes, by itself or in an array of one."""
-    if isinstance(value, np.ndarray) and value.size == 1:
-        value = value.reshape(-1)[0]
-    return value.decode("utf-8") if isinstance(value, bytes) else str(value)
-
-
-def texts(holder: Any, name: str) -> list[str] | None:
-    """An attribute that is a list of names, or None if there is none; Keras splits long ones into `name0`, `name1`."""
-    if name in holder.attrs:
-        return [text(value) for value in np.ravel(holder.attrs[name])]
-    parts: list[str] = []
-    count = 0
-    while f"{name}{count}" in holder.attrs:
-        parts += [text(value) for value in np.ravel(holder.attrs[f"{name}{count}"])]
-        count += 1
-    return parts if count else None
-
-
-def array(dataset: Any, budget: int) -> Array:
-    """The numbers of a dataset in native byte order; `budget` is the most bytes that it may declare."""
-    where = getattr(dataset, "name", "an entry")
-    if not isinstance(dataset, h5py.Dataset):
-        msg = f"{where} is a group where an array is expected"
-        raise FormatError(msg)
-    if dataset.dtype == OPAQUE and text(dataset.attrs.get("dtype", "bfloat16")) == "bfloat16":
-        pass
-    elif dataset.dtype.kind not in "fiu":
-        msg = f"{where} holds {dataset.dtype} values, which are no plain numbers"
-        raise UnsupportedError(msg)
-    if dataset.is_virtual or dataset.external or dataset.chunks is not None:
-        msg = f"{where} is stored chunked, virtual or outside the file; Keras stores plain contiguous arrays"
-        raise UnsupportedError(msg)
-    if dataset.nbytes > budget:
-        msg = f"{where} declares {dataset.nbytes:,} bytes, more than the whole file holds ({budget:,})"
-        raise LimitError(msg)
-    values: Array = dataset[()]
-    return values if dataset.dtype == OPAQUE else values.astype(values.dtype.newbyteorder("="), copy=False)
+        return self.source.text(self.parts[0][0], name)

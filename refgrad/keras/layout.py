@@ -12,10 +12,8 @@ import h5py
 from refgrad.arrays import Array
 from refgrad.errors import FormatError, UnsupportedError
 from refgrad.keras import hdf5
-from refgrad.keras.hdf5 import Folder
-
-DEEPEST = 32
-"""How many models may lie one in the other."""
+from refgrad.keras.hdf5 import Content, Folder, Opened
+from refgrad.limits import Limits
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,49 +41,56 @@ class RawLayer:
 class Stored:
     """An HDF5 file's content, and what it says beside its arrays."""
 
-    content: bytes
+    content: Content
     container: str
     config: str | None = None
     writer: str | None = None
 
 
-def _is_legacy(file: h5py.File) -> bool:
+def _is_legacy(source: Opened) -> bool:
     """Whether the layout is that of Keras 1–2, which lists its layers by name."""
-    return hdf5.texts(file, "layer_names") is not None or "model_weights" in file
+    return source.texts(source.file, "layer_names") is not None or "model_weights" in source.file
 
 
-def _legacy_root(file: h5py.File) -> h5py.Group:
+def _legacy_root(source: Opened) -> h5py.Group:
     """The group that lists the layers: a layer may be called model_weights as well."""
-    return file if hdf5.texts(file, "layer_names") is not None else hdf5.child(file, "model_weights")
+    file = source.file
+    root = file if source.texts(file, "layer_names") is not None else hdf5.child(file, "model_weights")
+    if not isinstance(root, h5py.Group):
+        msg = "model_weights is an array where a group is expected"
+        raise FormatError(msg)
+    return root
 
 
-def _legacy_layers(root: h5py.Group, budget: int) -> Iterator[RawLayer]:
+def _legacy_layers(root: h5py.Group, source: Opened) -> Iterator[RawLayer]:
     """Keras 1–2 layout: the order is that of `layer_names`, and within a layer that of `weight_names`."""
-    names = hdf5.texts(root, "layer_names")
+    names = source.texts(root, "layer_names")
     if names is None:
-        held = ", ".join(map(repr, sorted(root)[:4])) or "nothing"
+        held = ", ".join(map(repr, sorted(hdf5.names(root, source.budget))[:4])) or "nothing"
         msg = f"the HDF5 file has neither 'layer_names' nor a 'layers' group but {held}: no layout that can be read yet"
         raise FormatError(msg)
+    source.budget.see(len(names), "the layers in 'layer_names'")
     for name in names:
         group = hdf5.descend(root, name)
-        paths = None if group is None else hdf5.texts(group, "weight_names")
+        paths = source.texts(group, "weight_names") if isinstance(group, h5py.Group) else None
         if paths is None:
             msg = f"layer {name!r} is listed in 'layer_names' but has no group with 'weight_names'"
             raise FormatError(msg)
+        source.budget.see(len(paths), f"the weights of layer {name!r}")
         arrays = {}
         for path in paths:
             dataset = hdf5.descend(group, path)
             if dataset is None:
                 msg = f"layer {name!r}: weight {path!r} is listed but missing"
                 raise FormatError(msg)
-            arrays[path] = hdf5.array(dataset, budget)
+            arrays[path] = source.array(dataset)
         yield RawLayer(name, name, arrays)
 
 
-def _check_own(root: h5py.Group) -> None:
+def _check_own(root: h5py.Group, source: Opened) -> None:
     """Refuse weights that a model has beside those of its layers: later tf.keras stores them under a name of theirs."""
     own = hdf5.child(root, "top_level_model_weights")
-    if own is not None and hdf5.texts(own, "weight_names"):
+    if own is not None and source.texts(own, "weight_names"):
         raise UnsupportedError(_OWN)
 
 
@@ -105,70 +110,65 @@ def _folder_of_layers(model: Folder) -> Folder:
     return layers
 
 
-def _numbered_layers(model: Folder, budget: int, above: set[Any], depth: int = 0) -> Iterator[RawLayer]:
+def _numbered_layers(model: Folder, above: set[Any], depth: int = 0) -> Iterator[RawLayer]:
     """Keras 3 layout: `layers/<class>[_k]/vars/<i>`, with the layer's name on `vars` from newer writers.
 
     A nested model is a group with `layers` of its own; `above` are those met so far, none of which may come again.
     """
     layers = _folder_of_layers(model)
-    if depth > DEEPEST or not above.isdisjoint(layers.parts):
-        msg = f"{layers.parts[0][0].name} is there twice, by links, or over {DEEPEST} models lie one in the other"
+    model.source.budget.limits.check("models", depth, f"models one in the other, by {layers.parts[0][0].name:.80}")
+    if not above.isdisjoint(layers.parts):
+        msg = f"{layers.parts[0][0].name} is there twice, by links"
         raise FormatError(msg)
     above.update(layers.parts)
     for name in layers:
-        yield _numbered_layer(name, layers.folder(name), budget, above, depth)
+        yield _numbered_layer(name, layers.folder(name), above, depth)
 
 
-def _numbered_layer(name: str, group: Folder | None, budget: int, above: set[Any], depth: int) -> RawLayer:
+def _numbered_layer(name: str, group: Folder | None, above: set[Any], depth: int) -> RawLayer:
     """One of them: its own arrays, those of the layers in it, and those of the layer that it wraps."""
     if group is None:
         return RawLayer(name, None, {})
     variables, wrapped = group.folder("vars"), group.folder("layer")
     nested = any(inner in group for inner in _LAYERS)
-    if wrapped is not None and depth >= DEEPEST:
-        msg = f"over {DEEPEST} layers lie one in the other in the group {name!r}"
-        raise FormatError(msg)
+    if wrapped is not None:
+        group.source.budget.limits.check("models", depth, f"layers one in the other in the group {name!r:.60}")
     return RawLayer(
         name,
         None if variables is None else variables.text("name"),
-        {} if variables is None else variables.arrays(budget),
-        tuple(_numbered_layers(group, budget, above, depth + 1)) if nested else (),
-        None if wrapped is None else _numbered_layer("layer", wrapped, budget, above, depth + 1),
+        {} if variables is None else variables.arrays(),
+        tuple(_numbered_layers(group, above, depth + 1)) if nested else (),
+        None if wrapped is None else _numbered_layer("layer", wrapped, above, depth + 1),
     )
 
 
-def layers(content: bytes) -> tuple[RawLayer, ...]:
+def layers(content: Content, limits: Limits) -> tuple[RawLayer, ...]:
     """The arrays of every layer, in the file's order."""
-    with hdf5.opened(content) as file:
-        if _is_legacy(file):
-            legacy = _legacy_root(file)
-            _check_own(legacy)
-            return tuple(_legacy_layers(legacy, len(content)))
-        root = Folder(((file, ""),))
+    with hdf5.opened(content, limits) as source:
+        if _is_legacy(source):
+            legacy = _legacy_root(source)
+            _check_own(legacy, source)
+            return tuple(_legacy_layers(legacy, source))
+        root = Folder(((source.file, ""),), source)
         own = root.folder("vars")
         if own is not None and list(own):
             raise UnsupportedError(_OWN)
-        return tuple(_numbered_layers(root, len(content), set()))
+        return tuple(_numbered_layers(root, set()))
 
 
 def version(recorded: object) -> str | None:
     """A version of Keras, if that is what was recorded."""
-    found = hdf5.text(recorded)
-    return found if re.fullmatch(r"\d+\.\d+[\w.+-]*", found) else None
+    return recorded if isinstance(recorded, str) and re.fullmatch(r"\d+\.\d+[\w.+-]{0,40}", recorded) else None
 
 
-def stored(content: bytes) -> Stored:
+def stored(content: Content, limits: Limits) -> Stored:
     """What an HDF5 file of either layout says beside its arrays."""
-    with hdf5.opened(content) as file:
-        if not _is_legacy(file):
-            _folder_of_layers(Folder(((file, ""),)))
+    with hdf5.opened(content, limits) as source:
+        if not _is_legacy(source):
+            _folder_of_layers(Folder(((source.file, ""),), source))
             return Stored(content, "weights .h5 of Keras 3 layout")
-        root = _legacy_root(file)
-        config = file.attrs.get("model_config")
-        writer = file.attrs.get("keras_version", root.attrs.get("keras_version"))
-        return Stored(
-            content,
-            "legacy weights .h5" if config is None else "legacy .h5",
-            None if config is None else hdf5.text(config),
-            version(writer),
-        )
+        root = _legacy_root(source)
+        config = source.text(source.file, "model_config")
+        writer = source.text(source.file, "keras_version") or source.text(root, "keras_version")
+        container = "legacy weights .h5" if config is None else "legacy .h5"
+        return Stored(content, container, config, version(writer))

@@ -9,7 +9,7 @@ import numpy as np
 
 from refgrad.arrays import Array
 from refgrad.errors import UnsupportedError
-from refgrad.keras.hdf5 import OPAQUE
+from refgrad.keras.datasets import OPAQUE
 
 POLICIES: Mapping[str, tuple[str, ...]] = {
     "float16": ("float16", "float32"),

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 
 from refgrad.arrays import Array, Shape
-from refgrad.errors import FormatError, LimitError, UnsupportedError
+from refgrad.errors import FormatError, UnsupportedError
+from refgrad.limits import Limits
 
 OpenShape = tuple[int | None, ...]
 """A feature shape whose axes may be left open, as a nested model's may."""
-
-LARGEST_TENSOR = 10**8
-"""The most numbers a sample may have anywhere in a network: a config's few digits must not ask for all memory."""
 
 _LARGEST = float(np.finfo(np.float32).max)
 _LARGEST_RANK = 32
@@ -134,12 +133,7 @@ def feature_axes(given: tuple[int, ...], shape: Shape) -> tuple[int, ...]:
     return found
 
 
-def bounded(shape: Shape) -> Shape:
-    """A feature shape that is not absurdly large."""
-    size = 1
-    for length in shape:
-        size *= length
-        if size > LARGEST_TENSOR:
-            msg = f"an array of shape {shape!s:.60} would hold over {LARGEST_TENSOR:,} numbers a sample"
-            raise LimitError(msg)
+def bounded(shape: Shape, limits: Limits) -> Shape:
+    """A feature shape that is not absurdly large: a config's few digits must not ask for all memory."""
+    limits.check("tensor", math.prod(shape), f"an array of shape {shape!s:.60}, in numbers a sample")
     return shape

@@ -1,0 +1,84 @@
+"""How much of a file is believed: every bound on what opening it may cost, in one place, checked before it is paid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from refgrad.errors import InputError, LimitError
+
+SPARE = 64 << 20
+"""What a file of any size may use beside four times the size of its weights."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What opening a file may cost; pass another to `load(limits=)` for a file that is trusted and larger.
+
+    `memory` is how many bytes its arrays and unpacked members may take together: if None, four times the bytes that
+    its weights are stored in, and 64 MiB. `members` of a zip; bytes, values and nested levels of a JSON. `layers` that
+    a config lists, `models` that lie one in the other, `calls` of layers once nested models are unfolded, `merged`
+    tensors of one call, and numbers in one `tensor` of a sample. HDF5: `objects` that its groups list, bytes of an
+    `attribute`, bytes of a `chunk`. `verified` is how many numbers a sample may have in all nodes of an `.npz` that is
+    verified. `seconds` is for `load(isolate=True)`.
+    """
+
+    memory: int | None = None
+    members: int = 1000
+    json_bytes: int = 16 << 20
+    json_values: int = 10**6
+    json_levels: int = 300
+    layers: int = 20_000
+    models: int = 32
+    calls: int = 100_000
+    merged: int = 4096
+    tensor: int = 10**8
+    objects: int = 100_000
+    attribute: int = 16 << 20
+    chunk: int = 32 << 20
+    verified: int = 2**24
+    seconds: int = 60
+
+    def __post_init__(self) -> None:
+        """Check that each is a whole number above 0."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None and field.name == "memory":
+                continue
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                msg = f"Limits({field.name}={value!r:.40}): a whole number above 0 is expected"
+                raise InputError(msg)
+
+    def check(self, name: str, found: int, what: str) -> None:
+        """Refuse more of something than its limit allows."""
+        _check(name, found, getattr(self, name), what)
+
+    def budget(self, stored: int) -> Budget:
+        """What a file may use that holds this many bytes of weights."""
+        return Budget(self, 4 * stored + SPARE if self.memory is None else self.memory)
+
+
+@dataclass(eq=False)
+class Budget:
+    """The bytes of memory that a file may still use, and how many objects of it were seen."""
+
+    limits: Limits
+    memory: int
+    spent: int = 0
+    objects: int = 0
+
+    def spend(self, count: int, what: str) -> None:
+        """Take bytes, if there are as many left."""
+        self.spent += count
+        _check("memory", self.spent, self.memory, f"{what} and what was read before it, in bytes")
+
+    def see(self, count: int, what: str) -> None:
+        """Count objects that are about to be listed."""
+        self.objects += count
+        self.limits.check("objects", self.objects, f"{what} and what was listed before it, in HDF5 objects")
+
+
+def _check(name: str, found: int, most: int, what: str) -> None:
+    if found > most:
+        msg = f"{what}: {found:,} where at most {most:,} are allowed; "
+        msg += f"if you trust the file, pass limits=refgrad.Limits({name}=…)"
+        raise LimitError(msg)
