@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 from flint import ctx, fmpq, fmpz
 
-from refgrad.arrays import Array
+from refgrad.arrays import Array, flat
 from refgrad.derivatives.order import from_an_end, whole
 from refgrad.derivatives.spans import between, size
 from refgrad.errors import naming
@@ -73,7 +73,7 @@ class Evaluator:
     def _point(self, inputs: Sequence[Array]) -> list[Local]:
         """Every node at the samples."""
         graph = self.graph
-        given = {index: read(x.reshape(len(x), -1)) for index, x in zip(graph.inputs, inputs, strict=True)}
+        given = {index: read(flat(x)) for index, x in zip(graph.inputs, inputs, strict=True)}
         found: list[Local] = []
         for index, (node, of, site) in enumerate(zip(graph.nodes, self.rules, self.sites, strict=True)):
             taken = [given[index]] if index in given else [found[source].value for source in node.inputs]
@@ -171,7 +171,8 @@ def _all(pieces: Pieces) -> list[Rounded]:
 
 def _open(pieces: Pieces) -> Any:
     """Samples that have an entry which is not proved."""
-    return np.any([~part.proved.reshape(len(part.proved), -1).all(axis=1) for part in _all(pieces)], axis=0)
+    masks = (part.proved for part in _all(pieces))
+    return np.any([~mask.all(axis=tuple(range(1, mask.ndim))) for mask in masks], axis=0)
 
 
 def _replace(pieces: Pieces, samples: Any, newer: Pieces) -> None:
