@@ -81,13 +81,10 @@ def _at_least(square: Tensor, least: float) -> tuple[Tensor, Any]:
 def _layer_normalization(op: Any, inputs: Sequence[Tensor], site: Site) -> Local:
     """y = γ e + β, e = r (x − m), r = 1/√(v + ε); ẏ = γ r (ẋ − mean(ẋ) − e mean(e ẋ))."""
     (x,), rows = inputs, lines(site.shape, op.axes)
-    size, n = x.shape[-1], rows.index.shape[1]
-    share = rational(1) / n
+    size, share = x.shape[-1], rational(1) / rows.index.shape[1]
     held = rows.split(x)
     centred = held - held.total().times(share)
-    spread = (centred * centred).total().times(share) + constant(site.single(op.epsilon), (1, 1, 1))
-    scale = rows.join(inverse_root(spread))
-    e = rows.join(centred) * scale
+    e, scale = _over_its_root_mean_square(centred, rows, op, site)
 
     def of(array: Any, default: float) -> Tensor:
         if array is None:
@@ -96,8 +93,31 @@ def _layer_normalization(op: Any, inputs: Sequence[Tensor], site: Site) -> Local
         return site.parameter(array.reshape([sizes.get(axis, 1) for axis in range(op.axes[0], 0)]))
 
     gamma, shares = of(op.gamma, 1), constant(share, (1, size))
-    projected = Sum([identity(size), rows.added(shares, constant(-1, (1, 1))), rows.added(e * shares, -e)])
+    projected = Sum([identity(size), rows.added(shares, constant(-1, (1, 1))), rows.added(e.times(share), -e)])
     return Local(gamma * e + of(op.beta, 0), [Chain([projected, diagonal(gamma * scale)])])
+
+
+def _over_its_root_mean_square(held: Tensor, rows: Lines, op: Any, site: Site) -> tuple[Tensor, Tensor]:
+    """e = r x, r = 1/√(mean(x²) + ε), of x given by lines; and r."""
+    share = rational(1) / rows.index.shape[1]
+    spread = (held * held).total().times(share) + constant(site.single(op.epsilon), (1, 1, 1))
+    scale = rows.join(inverse_root(spread))
+    return rows.join(held) * scale, scale
+
+
+def _rms_normalization(op: Any, inputs: Sequence[Tensor], site: Site) -> Local:
+    """y = γ e, e = r x, r = 1/√(mean(x²) + ε); ẏ = γ r (ẋ − e mean(e ẋ))."""
+    (x,), rows = inputs, lines(site.shape, op.axes)
+    e, scale = _over_its_root_mean_square(rows.split(x), rows, op, site)
+    gamma, share = site.parameter(op.gamma, 1), rational(1) / rows.index.shape[1]
+    projected = less(x.shape[-1], rows.added(e.times(share), -e))
+    return Local(gamma * e, [Chain([projected, diagonal(gamma * scale)])])
+
+
+def _unit_normalization(op: Any, inputs: Sequence[Tensor], site: Site) -> Local:
+    """y = x / max(‖x‖, ε)."""
+    e, step = _unit(inputs[0], lines(site.shape, op.axes), site.single(op.epsilon), site)
+    return Local(e, [step])
 
 
 _LENGTH_COUNTS = {"keras": 1.0, "left": 0.0, "right": 1.0, "mean": 0.5}
@@ -146,6 +166,8 @@ RULES: Mapping[str, Callable[[Any, Sequence[Tensor], Site], Local]] = {
     "dot": _dot,
     "batch_normalization": _batch_normalization,
     "layer_normalization": _layer_normalization,
+    "rms_normalization": _rms_normalization,
+    "unit_normalization": _unit_normalization,
     "normalization": _normalization,
 }
 """The rules of this room, by the names of their ops."""

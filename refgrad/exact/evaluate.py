@@ -57,7 +57,7 @@ class Evaluator:
         graph, self.rules = self.graph, []
         for node in graph.nodes:
             with naming(f"layer {node.name!r}"):
-                self.rules.append(rule(node.op))
+                self.rules.append(rule(type(node.op)))
         self.sites = [
             Site(tuple(graph.shapes[source] for source in node.inputs), shape, graph.dtype, self.kink, self.kept)
             for node, shape in zip(graph.nodes, graph.shapes, strict=True)
