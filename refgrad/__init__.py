@@ -12,6 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from refgrad import exact
     from refgrad.artifact import save
     from refgrad.auditing.audit import audit
     from refgrad.auditing.report import Report
@@ -62,16 +63,19 @@ __all__ = [
     "VerificationError",
     "__version__",
     "audit",
+    "exact",
     "load",
     "save",
 ]
 
 
 def __getattr__(name: str) -> Any:
-    """Find a public name in the module that defines it."""
+    """Find a public name in the module that defines it; `exact` is a room of its own."""
     if name not in __all__:
         msg = f"module 'refgrad' has no attribute {name!r}"
         raise AttributeError(msg)
+    if name == "exact":
+        return import_module("refgrad.exact")
     return getattr(import_module(_HOMES.get(name, "refgrad.errors")), name)
 
 

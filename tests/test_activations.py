@@ -88,7 +88,7 @@ LIMITS = {
     **dict.fromkeys(["linear", "hard_shrink", "soft_shrink", "tanh_shrink"], SHRINK),
     **dict.fromkeys(["tanh", "hard_tanh", "softsign"], ODD_STEP),
     **dict.fromkeys(["elu", "celu"], ((-1, 0), (np.inf, 1))),
-    "selu": ((-1.7580993408473766, 0), (np.inf, 1.0507009873554805)),
+    "selu": ((-1.7580993408473768, 0), (np.inf, 1.0507009873554805)),
     "exponential": ((0, 0), (np.inf, np.inf)),
     "log_sigmoid": ((-np.inf, 1), (0, 0)),
 }

@@ -9,7 +9,7 @@ import numpy as np
 from refgrad.activations.row import Activation, Kink, kinks, where
 
 # Klambauer et al. 2017: λ and λα.
-_SCALE, _SCALE_ALPHA = 1.0507009873554805, 1.7580993408473766
+_SCALE, _SCALE_ALPHA = 1.0507009873554805, 1.7580993408473768
 
 
 def _exponential(z: Any) -> Any:
