@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         UnsupportedError,
         VerificationError,
     )
+    from refgrad.keras.write import to_keras
     from refgrad.loading import load
     from refgrad.network import Network
     from refgrad.options import Options
@@ -40,6 +41,7 @@ _HOMES = {
     "audit": "refgrad.auditing.audit",
     "load": "refgrad.loading",
     "save": "refgrad.artifact",
+    "to_keras": "refgrad.keras.write",
 }
 """The modules of the public names; all others are in `refgrad.errors`."""
 
@@ -61,6 +63,7 @@ __all__ = [
     "audit",
     "load",
     "save",
+    "to_keras",
 ]
 
 
