@@ -28,7 +28,7 @@ if TYPE_CHECKING:
         VerificationError,
     )
     from refgrad.keras.write import to_keras
-    from refgrad.loading import load
+    from refgrad.loading import from_keras, load
     from refgrad.network import Network
     from refgrad.options import Options
 
@@ -39,6 +39,7 @@ _HOMES = {
     "Options": "refgrad.options",
     "Report": "refgrad.auditing.report",
     "audit": "refgrad.auditing.audit",
+    "from_keras": "refgrad.loading",
     "load": "refgrad.loading",
     "save": "refgrad.artifact",
     "to_keras": "refgrad.keras.write",
@@ -61,6 +62,7 @@ __all__ = [
     "VerificationError",
     "__version__",
     "audit",
+    "from_keras",
     "load",
     "save",
     "to_keras",

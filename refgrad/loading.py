@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from refgrad import artifact
 from refgrad.errors import InputError, naming
 from refgrad.network import Network
@@ -28,3 +30,15 @@ def load(path: Given, *, config: Given | None = None, weights: Given | None = No
         from refgrad.keras import archive, build
 
         return Network(build.build(archive.read(file, config, weights)))
+
+
+def from_keras(model: Any) -> Network:
+    """The network of a live Keras 3 (any backend) or tf_keras model: the same as that of its file, without a file.
+
+    The model is asked for its config and its weights, once: what happens to it later changes nothing here. Sequential
+    and Functional models that are built can be read. `audit` takes the model as `model=`.
+    """
+    from refgrad.keras import build, live
+
+    with naming(f"the live model {getattr(model, 'name', '')!r}"):
+        return Network(build.build(live.read(model)))

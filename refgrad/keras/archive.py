@@ -26,7 +26,7 @@ class RawModel:
     """All that a file says, in one shape for every container: nothing is interpreted yet.
 
     `weights` is the HDF5 file that the arrays are in; they are read when they are asked for, so that what is wrong with
-    the config can be said first.
+    the config can be said first. A live model has none: what its layers hold is `held`.
     """
 
     config: dict[str, Any]
@@ -34,11 +34,12 @@ class RawModel:
     writer: str | None
     container: str
     files: Files = field(default_factory=Files)
+    held: tuple[RawLayer, ...] | None = None
 
     @cached_property
     def layers(self) -> tuple[RawLayer, ...]:
         """The arrays of every layer, in the file's order."""
-        return layout.layers(self.weights)
+        return layout.layers(self.weights) if self.held is None else self.held
 
 
 def _folder(archive: zipfile.ZipFile) -> str:
