@@ -289,6 +289,18 @@ def test_keras_opens_an_edge(name, suffix, tmp_path):
         check_in_keras(net, inputs_of(net), suffix, tmp_path)
 
 
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("name", [name for name in EDGES if name != "several axes"])
+def test_tf_keras_opens_the_older_format_too(name, tmp_path):
+    keras = pytest.importorskip("tf_keras")
+    net = EDGES[name].astype("float32")
+    xs = inputs_of(net)
+    refgrad.to_keras(net, tmp_path / "net.h5")
+    found = keras.models.load_model(tmp_path / "net.h5", compile=False)(xs if len(xs) > 1 else xs[0], training=False)
+    for mine, theirs in zip(answer(net, xs).values, found if isinstance(found, list) else [found], strict=True):
+        assert np.abs(mine - np.asarray(theirs)).max() <= 1e-5 * np.abs(mine).max()
+
+
 def layers_of(net):
     """Class, name and activation of what is written."""
     with zipfile.ZipFile(io.BytesIO(encoded(net, ".keras"))) as archive:
