@@ -102,6 +102,18 @@ def test_a_live_model_is_audited_as_it_stands(keras):
         refgrad.audit(net, xs)
 
 
+def test_weights_that_no_layer_has_are_refused(keras):
+    class Scaled(keras.Model):
+        def __init__(self, *ends, **others):
+            super().__init__(*ends, **others)
+            self.scale = self.add_weight(shape=(1,), initializer="ones", name="scale")
+
+    x = keras.Input((3,))
+    model = Scaled(x, keras.layers.Dense(2)(x))
+    with pytest.raises(refgrad.UnsupportedError, match="weights of its own beside those of its layers"):
+        refgrad.from_keras(model)
+
+
 def test_what_is_no_built_model_of_layers_is_refused(keras):
     class Own(keras.Model):
         def __init__(self):

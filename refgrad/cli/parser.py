@@ -84,7 +84,7 @@ _OPTIONS = {
     "max-bytes": _option(
         "--max-bytes", type=_bytes, default=MAX_BYTES, metavar="N", help="memory for temporaries, e.g. 64M (256M)"
     ),
-    "golden": _option("--golden", type=_count, metavar="N", help="samples recorded to verify with (16)"),
+    "golden": _option("--golden", type=_count, metavar="N", help="samples recorded in an .npz to verify it with (16)"),
     "dtype": _option("--dtype", choices=("float32", "float64"), help="compute in this dtype instead of the file's"),
     "against": _option("--against", choices=tuple(FRAMEWORKS), default="tensorflow", help="who to ask (tensorflow)"),
     "reference": _option("--reference", metavar="FILE", help="the model file that the framework loads (MODEL)"),

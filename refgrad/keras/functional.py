@@ -18,6 +18,9 @@ from refgrad.keras.recipes.step import Step, activation
 from refgrad.keras.rows import Arrays, Config, Given, canonical
 from refgrad.keras.weight_names import snake_case
 
+_OF_THE_MODEL = "top_level_model_weights"
+"""Where older Kerases store weights that are no layer's."""
+
 Group = tuple[int, tuple[Shape, ...]]
 """An op, by its identity, with the shapes that it is called with: one layer, which Keras builds for one shape."""
 
@@ -56,7 +59,7 @@ class Model:
 def _legal(name: str) -> str:
     """A name that Keras 3 and HDF5 take."""
     found = re.sub(r"[/\0]", "_", name)
-    return found if found.strip(".") else f"layer{found}"
+    return found if found.strip(".") and found != _OF_THE_MODEL else f"layer{found}"
 
 
 def _needed(graph: Graph) -> list[int]:
@@ -168,11 +171,10 @@ class _Writing:
 
 def _named(layers: Iterable[Layer], taken: set[str], ends: set[int]) -> None:
     """Legal names for all layers but the ends, no two alike."""
-    used = dict.fromkeys(sorted(taken))
-    for place, layer in enumerate(layers):
-        if place not in ends:
-            layer.name = unique([*used, _legal(layer.name)])[-1]
-            used[layer.name] = None
+    hidden = [layer for place, layer in enumerate(layers) if place not in ends]
+    names = unique([*sorted(taken), *(_legal(layer.name) for layer in hidden)])
+    for layer, name in zip(hidden, names[len(taken) :], strict=True):
+        layer.name = name
 
 
 def _told(kind: str, wanted: Sequence[str], written: Sequence[str]) -> None:

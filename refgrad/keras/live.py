@@ -16,7 +16,7 @@ from refgrad.errors import FormatError, InputError, UnsupportedError, naming
 from refgrad.keras.archive import RawModel
 from refgrad.keras.content import parse
 from refgrad.keras.hdf5 import OPAQUE
-from refgrad.keras.layout import DEEPEST, RawLayer, version
+from refgrad.keras.layout import DEEPEST, OWN, RawLayer, version
 
 _HOMES = ("keras", "tf_keras", "tensorflow")
 
@@ -42,12 +42,7 @@ def _config(model: Any) -> dict[str, Any]:
 def _array(variable: Any) -> Array:
     """The numbers of a variable; bfloat16, which NumPy has no type for, as HDF5 stores it."""
     array = np.asarray(variable)
-    if array.dtype.name == "bfloat16":
-        return array.view(OPAQUE)
-    if array.dtype.kind not in "fiu":
-        msg = f"the variable {getattr(variable, 'name', '')!r} holds {array.dtype}, which is no plain number"
-        raise FormatError(msg)
-    return array
+    return array.view(OPAQUE) if array.dtype.name == "bfloat16" else array
 
 
 def _inside(layer: Any) -> list[Any]:
@@ -82,5 +77,9 @@ def read(model: Any) -> RawModel:
     if not getattr(model, "built", False):
         msg = "the model is not built yet, so that it has no weights: call it once, or make it with an Input"
         raise UnsupportedError(msg)
+    held = tuple(_layers(model))
+    counted = {id(variable) for layer in model.layers for variable in layer.weights}
+    if any(id(variable) not in counted for variable in model.weights):
+        raise UnsupportedError(OWN)
     writer = version(config.get("keras_version") or getattr(sys.modules.get(home), "__version__", ""))
-    return RawModel(config, b"", writer, f"live {home} model", held=tuple(_layers(model)))
+    return RawModel(config, b"", writer, f"live {home} model", held=held)

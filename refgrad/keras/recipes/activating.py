@@ -37,7 +37,7 @@ def _refused(op: Elementwise) -> UnsupportedError:
 
 def _relu(op: Elementwise, shape: Shape, dtype: np.dtype[Any]) -> list[Step]:
     """A ReLU layer; Keras takes its maximum, or its slope where there is nothing else, in float32."""
-    most, slope, start = op.parameters
+    most, slope, start = map(float, op.parameters)
     if most == np.inf and start == 0 and (slope < 0 or not in_config(np.asarray(slope, dtype))):
         shared = list(range(1, len(shape) + 1))
         return [Step("PReLU", {"shared_axes": shared}, {"alpha": np.full((1,) * len(shape), slope, dtype)})]
@@ -58,12 +58,12 @@ def _hard_sigmoid_keras2(op: Elementwise, shape: Shape, dtype: np.dtype[Any]) ->
 
 def _elu(op: Elementwise, shape: Shape, dtype: np.dtype[Any]) -> list[Step]:
     del shape, dtype
-    return [Step("ELU", {"alpha": op.parameters[0]})]
+    return [Step("ELU", {"alpha": float(op.parameters[0])})]
 
 
 def _celu(op: Elementwise, shape: Shape, dtype: np.dtype[Any]) -> list[Step]:
     """α elu(z / α)."""
-    (alpha,) = op.parameters
+    (alpha,) = map(float, op.parameters)
     if alpha <= 0:
         raise _refused(op)
     return _within(alpha, [activation("elu")], shape, dtype)
@@ -71,7 +71,7 @@ def _celu(op: Elementwise, shape: Shape, dtype: np.dtype[Any]) -> list[Step]:
 
 def _shrink(op: Elementwise, shape: Shape, dtype: np.dtype[Any]) -> list[Step]:
     """2 λ f(z / (2 λ); ½); nothing is shrunk where λ is 0, nor by hard_shrink where it is less."""
-    (threshold,) = op.parameters
+    (threshold,) = map(float, op.parameters)
     if threshold < 0 and op.activation == "soft_shrink":
         raise _refused(op)
     return _within(2 * threshold, [activation(op.activation)], shape, dtype) if threshold > 0 else []
@@ -79,7 +79,7 @@ def _shrink(op: Elementwise, shape: Shape, dtype: np.dtype[Any]) -> list[Step]:
 
 def _squareplus(op: Elementwise, shape: Shape, dtype: np.dtype[Any]) -> list[Step]:
     """c f(z / c; 4), c = √b / 2."""
-    (b,) = op.parameters
+    (b,) = map(float, op.parameters)
     if b <= 0:
         raise _refused(op)
     return _within(math.sqrt(b) / 2, [activation("squareplus")], shape, dtype)
@@ -87,7 +87,7 @@ def _squareplus(op: Elementwise, shape: Shape, dtype: np.dtype[Any]) -> list[Ste
 
 def _threshold(op: Elementwise, shape: Shape, dtype: np.dtype[Any]) -> list[Step]:
     del shape, dtype
-    start, default = op.parameters
+    start, default = map(float, op.parameters)
     if default != 0 or start < 0:
         raise _refused(op)
     return [Step("ReLU", {"max_value": None, "negative_slope": 0.0, "threshold": start})]
