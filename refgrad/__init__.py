@@ -28,8 +28,9 @@ if TYPE_CHECKING:
         UnsupportedError,
         VerificationError,
     )
+    from refgrad.keras.write import to_keras
     from refgrad.limits import Limits
-    from refgrad.loading import load
+    from refgrad.loading import from_keras, load
     from refgrad.network import Network
     from refgrad.options import Options
 
@@ -41,8 +42,10 @@ _HOMES = {
     "Options": "refgrad.options",
     "Report": "refgrad.auditing.report",
     "audit": "refgrad.auditing.audit",
+    "from_keras": "refgrad.loading",
     "load": "refgrad.loading",
     "save": "refgrad.artifact",
+    "to_keras": "refgrad.keras.write",
 }
 """The modules of the public names; all others are in `refgrad.errors`."""
 
@@ -64,8 +67,10 @@ __all__ = [
     "__version__",
     "audit",
     "exact",
+    "from_keras",
     "load",
     "save",
+    "to_keras",
 ]
 
 

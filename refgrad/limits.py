@@ -57,6 +57,12 @@ class Limits:
         return Budget(self, 4 * stored + SPARE if self.memory is None else self.memory)
 
 
+TRUSTED = Limits(
+    json_bytes=1 << 30, json_values=10**8, layers=10**6, calls=10**6, merged=10**6, tensor=10**9, objects=10**7
+)
+"""For what this process holds already: a model that is alive, or a file that it wrote itself."""
+
+
 @dataclass(eq=False)
 class Budget:
     """The bytes of memory that a file may still use, and how many objects of it were seen."""

@@ -76,3 +76,15 @@ def load(
         raise InputError(msg)
     with naming(called(file)), tidy():
         return (_isolated if isolate else read)(file, config, weights, verify, limits or Limits())
+
+
+def from_keras(model: Any) -> Network:
+    """The network of a live Keras 3 (any backend) or tf_keras model: the same as that of its file, without a file.
+
+    The model is asked for its config and its weights, once: what happens to it later changes nothing here. Sequential
+    and Functional models that are built can be read. `audit` takes the model as `model=`.
+    """
+    from refgrad.keras import build, live
+
+    with naming(f"the live model {getattr(model, 'name', '')!r}"):
+        return Network(build.build(live.read(model)))

@@ -191,6 +191,18 @@ def test_convert_writes_what_it_verifies(cli, tmp_path):
     assert (found["digest"], found["bytes"]) == (refgrad.load(target).digest, target.stat().st_size)
 
 
+@pytest.mark.parametrize("suffix", [".keras", ".h5", ".hdf5"])
+def test_convert_writes_keras_files(cli, tmp_path, suffix):
+    target = tmp_path / f"new{suffix}"
+    status, out, err = cli("convert", MIXED, "-o", target)
+    assert (status, err) == (0, "")
+    assert re.fullmatch(rf"{MIXED} → {target}: [\d,]+ bytes, verified, digest \w{{16}}…\n", out)
+    np.testing.assert_allclose(refgrad.load(target)(X), NET(X), rtol=1e-5)
+    before = target.read_bytes()
+    assert cli("convert", MIXED, "-o", target, "-q") == (0, "", "")
+    assert target.read_bytes() == before
+
+
 def bad_table(tmp_path):
     (tmp_path / "words.csv").write_text("a,b\nc,d\n")
     (tmp_path / "ragged.csv").write_text("1,2,3\n4,5\n")
@@ -248,14 +260,15 @@ BAD = [
     ("jacobian CRITIC --input two.npz", 2, "'state' is not among them"),
     ("jacobian CRITIC --input sa.npz -o J.npy", 2, "an .npy holds one array, not 'q/state'"),
     ("predict CRITIC --input odd.csv", 2, "odd.csv: line 2: title 'stat' is not"),
-    ("convert MIXED -o m.keras", 2, ".keras cannot be written yet"),
+    ("convert MIXED -o no/such/m.keras", 2, "cannot be written (No such file"),
+    ("convert MIXED -o m.npz --to keras", 2, "its name says another format than --to keras"),
     ("convert MIXED CRITIC -o out.npz", 2, "--output out.npz: not a directory"),
     ("convert MIXED CRITIC --config c.json -o out", 2, "--config and --weights belong to one model"),
     ("convert MIXED no/such/mixed-keras3.h5 -o out", 2, "would both be written to out/mixed-keras3.npz"),
     ("convert MIXED -o no/such/out.npz", 2, "cannot be written (No such file"),
     ("predict MIXED --input x.npy --output y.txt", 2, "the ending '.txt' says no format"),
     ("predict MIXED --input x.npy --output no/such/y.npy", 2, "cannot be written"),
-    ("convert MIXED -o out.h5", 2, "out.h5: refgrad's files end in .npz"),
+    ("convert MIXED -o out.onnx", 2, "the ending '.onnx' is none of .npz, .keras, .h5"),
 ]
 
 
@@ -646,6 +659,19 @@ def test_convert_goes_on_after_a_refusal(cli, folder):
     assert [it["result"] for it in found] == ["converted", "refused", "converted"]
     assert found[1]["reason"].startswith("bad.h5: ")
     assert cli("convert", "model.keras", "model.h5", "-o", "out")[0] == 2, "both would be model.npz"
+
+
+def test_convert_writes_a_directory_of_keras_files(cli, folder):
+    Path("bad.h5").write_text("no")
+    words = ("convert", "model.h5", "bad.h5", "critic.npz", "-o", "new", "--to", "keras")
+    status, out, err = cli(*words)
+    assert (status, err) == (2, "refgrad: 1 of 3 models could not be converted\n")
+    assert re.search(r"^model.h5 +→ new/model.keras +[\d,]+ +\w{16}…$", out, re.MULTILINE)
+    assert re.search(r"^bad.h5 +refused: \S", out, re.MULTILINE)
+    assert sorted(path.name for path in Path("new").iterdir()) == ["critic.keras", "model.keras"]
+    found = json.loads(cli(*words, "--json")[1])
+    assert [it["result"] for it in found] == ["converted", "refused", "converted"]
+    assert refgrad.load("new/critic.keras").output_names == CRITIC.output_names
 
 
 def test_convert_that_fails_verification_leaves_what_was_there(cli, folder, monkeypatch):

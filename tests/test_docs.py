@@ -27,6 +27,7 @@ PAGES = {
 }
 BLOCK = re.compile(r"^(?:<!-- needs: ([\w ]+) -->\n)?```(\w*)\n(.*?)^```\n", re.MULTILINE | re.DOTALL)
 PRESENT = {
+    "model.h5": "question-keras3.h5",
     "model.keras": "question-keras3.keras",
     "model.json": "question-keras3.json",
     "model.weights.h5": "question-keras3.weights.h5",

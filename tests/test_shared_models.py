@@ -68,3 +68,25 @@ def test_each_is_read_exactly_or_refused(entry):
 
 def test_the_models_that_are_refused_are_all_there():
     assert {entry["id"] for entry in INDEX} >= CUSTOM | set(REFUSED)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("entry", [e for e in INDEX if e["id"] not in REFUSED], ids=lambda entry: entry["id"])
+def test_what_is_written_of_each_opens_in_current_keras_with_the_same_values(entry, suffix, tmp_path):
+    keras = pytest.importorskip("keras")
+    net, path = load(entry), tmp_path / f"new{suffix}"
+    refgrad.to_keras(net, path)
+    model = keras.models.load_model(path, compile=False)
+    assert [tensor.name for tensor in model.inputs] == list(net.input_names)
+    assert model.output_names == list(net.output_names)
+    several = len(net.input_names) > 1
+    with np.load(MODELS / entry["ref"]) as reference:
+        xs = [reference[f"x_{i}"] for i in range(len(net.input_names))] if several else [reference["x"]]
+        truths = expected(reference, "y64", len(net.output_names), len(net.input_names))
+    xs = [x.astype(net.dtype) for x in xs]
+    given = model(xs if several else xs[0], training=False)
+    for y, truth in zip(given if isinstance(given, list) else [given], truths, strict=True):
+        error = np.abs(np.asarray(y) - truth).max() / np.abs(truth).max()
+        print(f"{entry['id']}{suffix}: {error:.1e}")
+        assert error <= (1e-5 if net.dtype == np.float32 else 1e-9)

@@ -1,4 +1,4 @@
-"""`refgrad convert`: models as self-verifying files, each read back before it gets its name."""
+"""`refgrad convert`: models as refgrad's or Keras's files, each read back before it gets its name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,12 @@ from refgrad.chunks import DELAY
 from refgrad.cli.models import opened
 from refgrad.cli.say import complain, say, say_json, shows_progress
 from refgrad.errors import InputError, RefgradError, VerificationError, naming
+from refgrad.network import Network
 
+FORMATS = ("npz", "keras", "h5")
+"""What can be written, by the ending of its file."""
+
+_ENDINGS = (".npz", ".keras", ".h5", ".hdf5")
 _STATUS = {"converted": 0, "refused": 2, "failed": 1}
 """Exit status by outcome, the gravest last."""
 
@@ -39,16 +44,19 @@ def _targets(arguments: Namespace) -> list[Path]:
         msg = f"--config and --weights belong to one model, and here are {len(models)}"
         raise InputError(msg)
     if len(models) == 1 and not arguments.output.endswith(os.sep) and not output.is_dir():
-        if output.suffix == ".keras":
-            msg = f"--output {output}: .keras cannot be written yet; name an .npz"
+        if output.suffix not in _ENDINGS:
+            msg = f"--output {output}: the ending {output.suffix!r} is none of {', '.join(_ENDINGS)}"
+            raise InputError(msg)
+        if arguments.to not in (None, output.suffix[1:]):
+            msg = f"--output {output}: its name says another format than --to {arguments.to}"
             raise InputError(msg)
         return [output]
-    if output.suffix in {".npz", ".keras"} and not output.is_dir():
+    if output.suffix in _ENDINGS and not output.is_dir():
         msg = f"--output {output}: not a directory, which several models, or a name with {os.sep!r} at its end, ask for"
         raise InputError(msg)
     targets: dict[Path, str] = {}
     for model in models:
-        target = output / f"{Path(model).stem}.npz"
+        target = output / f"{Path(model).stem}.{arguments.to or 'npz'}"
         if target in targets:
             msg = f"{targets[target]} and {model} would both be written to {target}; convert one of them by itself"
             raise InputError(msg)
@@ -61,12 +69,8 @@ def _targets(arguments: Namespace) -> list[Path]:
     return list(targets)
 
 
-def _convert(model: str, target: Path, arguments: Namespace) -> Outcome:
-    """Write a draft beside the target, read it back, and only then give it the target's name."""
-    net, _ = opened(model, arguments)
-    if target.suffix != ".npz":
-        msg = f"--output {target}: refgrad's files end in .npz"
-        raise InputError(msg)
+def _npz(net: Network, target: Path, golden: int | None) -> int:
+    """Write a draft beside the target, read it back, and only then give it the target's name; its size."""
     place = target.resolve()
     try:
         folder = tempfile.TemporaryDirectory(prefix=".refgrad-", dir=place.parent)
@@ -75,12 +79,25 @@ def _convert(model: str, target: Path, arguments: Namespace) -> Outcome:
         raise InputError(msg) from None
     with folder, naming(target):
         draft = Path(folder.name) / "draft.npz"
-        artifact.save(net, draft, arguments.golden)
+        artifact.save(net, draft, golden)
         if artifact.load(draft).digest != net.digest:
             msg = "read back, it is not the network that was written"
             raise VerificationError(msg)
         size = draft.stat().st_size
         draft.replace(place)
+    return size
+
+
+def _convert(model: str, target: Path, arguments: Namespace) -> Outcome:
+    net, _ = opened(model, arguments)
+    if target.suffix == ".npz":
+        size = _npz(net, target, arguments.golden)
+    else:
+        # h5py is loaded only where a Keras file is written
+        from refgrad.keras.write import to_keras
+
+        to_keras(net, target)
+        size = target.stat().st_size
     return Outcome(model, str(target), "converted", size, net.digest)
 
 

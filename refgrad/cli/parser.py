@@ -12,7 +12,7 @@ from typing import Any, NoReturn, get_args
 from refgrad import __version__
 from refgrad.auditing.frameworks import FRAMEWORKS
 from refgrad.cli.audit import audit
-from refgrad.cli.convert import convert
+from refgrad.cli.convert import FORMATS, convert
 from refgrad.cli.demo import demo
 from refgrad.cli.inspect import inspect
 from refgrad.cli.jacobian import jacobian
@@ -66,8 +66,12 @@ _OPTIONS = {
     "y": _option("-o", "--output", default="-", metavar="Y", help=_OUTPUT.format("y (batch, n_out)")),
     "J": _option("-o", "--output", default="-", metavar="J", help=_OUTPUT.format("J (batch, n_out, n_in)")),
     "to": _option(
-        "-o", "--output", required=True, metavar="OUT", help="OUT.npz; for several models a directory, made if need be"
+        *("-o", "--output"),
+        required=True,
+        metavar="OUT",
+        help="OUT.npz, OUT.keras or OUT.h5; for several models a directory, made if need be",
     ),
+    "format": _option("--to", choices=FORMATS, help="what to write into a directory (npz)"),
     "of": _option(
         "--of", action="append", metavar="OUTPUT", help="name or place, e.g. y, 0, y[0], y[2:5]; repeat it for several"
     ),
@@ -83,7 +87,7 @@ _OPTIONS = {
     "max-bytes": _option(
         "--max-bytes", type=_bytes, default=MAX_BYTES, metavar="N", help="memory for temporaries, e.g. 64M (256M)"
     ),
-    "golden": _option("--golden", type=_count, metavar="N", help="samples recorded to verify with (16)"),
+    "golden": _option("--golden", type=_count, metavar="N", help="samples recorded in an .npz to verify it with (16)"),
     "dtype": _option("--dtype", choices=("float32", "float64"), help="compute in this dtype instead of the file's"),
     "against": _option("--against", choices=tuple(FRAMEWORKS), default="tensorflow", help="who to ask (tensorflow)"),
     "reference": _option("--reference", metavar="FILE", help="the model file that the framework loads (MODEL)"),
@@ -114,12 +118,14 @@ _COMMANDS = {
     ),
     "convert": _Command(
         convert,
-        "write models as self-verifying .npz files, each read back before it gets its name",
-        "models config weights isolate to golden dtype",
+        "write models as self-verifying .npz or as Keras files, each read back before it gets its name",
+        "models config weights isolate to format golden dtype",
         (
             "refgrad convert model.keras -o model.npz --golden 100",
-            "refgrad convert model.keras critic.npz -o converted/",
+            "refgrad convert model.h5 -o new.keras",
+            "refgrad convert model.keras critic.npz -o converted/ --to keras",
         ),
+        "Current Keras opens the .keras and .h5 files that are written, whichever Keras wrote the model.",
     ),
     "predict": _Command(
         predict,

@@ -31,19 +31,24 @@ class RawModel:
     """All that a file says, in one shape for every container: nothing is interpreted yet.
 
     `weights` is the HDF5 file that the arrays are in; they are read when they are asked for, so that what is wrong with
-    the config can be said first. `limits` bound what all of it may cost.
+    the config can be said first. A live model has none: what its layers hold is `held`. `limits` bound what all of it
+    may cost.
     """
 
     config: dict[str, Any]
-    weights: Content
+    weights: Content | None
     writer: str | None
     container: str
     limits: Limits
     files: Files = field(default_factory=Files)
+    held: tuple[RawLayer, ...] | None = None
 
     @cached_property
     def layers(self) -> tuple[RawLayer, ...]:
         """The arrays of every layer, in the file's order."""
+        if self.held is not None:
+            return self.held
+        assert self.weights is not None
         return layout.layers(self.weights, self.limits)
 
 

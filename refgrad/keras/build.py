@@ -209,7 +209,7 @@ def _dtype(model: ModelConfig, arrays: dict[Path, Arrays]) -> np.dtype[Any]:
     return dtype
 
 
-def _unique(names: Sequence[str]) -> tuple[str, ...]:
+def unique(names: Sequence[str]) -> tuple[str, ...]:
     """Names made different as Keras does: the second `shared` is `shared_1`."""
     found: dict[str, None] = {}
     counts: dict[str, int] = {}
@@ -253,7 +253,7 @@ def build(raw: RawModel) -> Graph:
             with naming(_named((layer.name,), layer)):
                 unfolding.add(Source(_input_shape(model, layer, arrays, raw.limits)), (), layer.name)
         outputs = unfolding.unfold(model, range(len(model.inputs)))
-    names = model.output_keys or _unique([model.layers[end.layer].name for end in model.outputs])
+    names = model.output_keys or unique([model.layers[end.layer].name for end in model.outputs])
     provenance = Provenance(model.generation, raw.writer, raw.container, raw.files)
     inputs = tuple(range(len(model.inputs)))
     sources = model.input_keys or tuple(model.layers[index].name for index in model.inputs)

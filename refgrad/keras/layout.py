@@ -91,10 +91,10 @@ def _check_own(root: h5py.Group, source: Opened) -> None:
     """Refuse weights that a model has beside those of its layers: later tf.keras stores them under a name of theirs."""
     own = hdf5.child(root, "top_level_model_weights")
     if own is not None and source.texts(own, "weight_names"):
-        raise UnsupportedError(_OWN)
+        raise UnsupportedError(OWN)
 
 
-_OWN = "the model has weights of its own beside those of its layers: what they do is not in the file"
+OWN = "the model has weights of its own beside those of its layers: what they do is not in the file"
 
 _LAYERS = ("layers", "_layer_checkpoint_dependencies")
 """Where a model's layers are; tf.keras 2.12 and 2.13 had a name of their own, where they count a layer twice."""
@@ -152,7 +152,7 @@ def layers(content: Content, limits: Limits) -> tuple[RawLayer, ...]:
         root = Folder(((source.file, ""),), source)
         own = root.folder("vars")
         if own is not None and list(own):
-            raise UnsupportedError(_OWN)
+            raise UnsupportedError(OWN)
         return tuple(_numbered_layers(root, set()))
 
 
