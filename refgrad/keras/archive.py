@@ -6,6 +6,7 @@ import io
 import os
 import zipfile
 import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +27,7 @@ class RawModel:
     """All that a file says, in one shape for every container: nothing is interpreted yet.
 
     `weights` is the HDF5 file that the arrays are in; they are read when they are asked for, so that what is wrong with
-    the config can be said first.
+    the config can be said first. `custom` are the user's own classes and what makes ops of them.
     """
 
     config: dict[str, Any]
@@ -34,6 +35,7 @@ class RawModel:
     writer: str | None
     container: str
     files: Files = field(default_factory=Files)
+    custom: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def layers(self) -> tuple[RawLayer, ...]:

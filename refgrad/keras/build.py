@@ -23,8 +23,8 @@ from refgrad.errors import (
 from refgrad.graph import Graph, Node, Provenance, widest
 from refgrad.keras.archive import RawModel
 from refgrad.keras.canonical import LayerConfig, ModelConfig
+from refgrad.keras.custom import row
 from refgrad.keras.dialect import translate
-from refgrad.keras.layers import LAYERS
 from refgrad.keras.matching import Path, Wanted, assign
 from refgrad.keras.policies import PLAIN, POLICIES, stored_as, widened
 from refgrad.keras.rows import Arrays, Given
@@ -48,7 +48,7 @@ def _needed(path: Path, layer: LayerConfig) -> Wanted:
     if layer.model is not None:
         return Wanted(path, class_name, layers=_wanted(layer.model, path), within=layer.within)
     spare = frozenset().union(*(WRAPPERS[wrapper].unused for wrapper in layer.wrappers))
-    return Wanted(path, class_name, LAYERS[layer.class_name].roles(layer.config), (), layer.within, spare)
+    return Wanted(path, class_name, row(layer.class_name).roles(layer.config), (), layer.within, spare)
 
 
 def _layers(model: ModelConfig, above: Path = ()) -> Iterator[tuple[Path, LayerConfig]]:
@@ -66,7 +66,7 @@ def _named(path: Path, layer: LayerConfig) -> str:
 
 def _checked(path: Path, layer: LayerConfig, arrays: Arrays) -> Arrays:
     """The arrays that are computed with, if they are numbers of the declared dtype."""
-    used = {role: array for role, array in arrays.items() if role not in LAYERS[layer.class_name].unused}
+    used = {role: array for role, array in arrays.items() if role not in row(layer.class_name).unused}
     for role, array in used.items():
         stored = stored_as(array)
         if stored not in POLICIES:
@@ -109,7 +109,7 @@ class _Unfolding:
             own = own_shapes(shapes, layer.distributed)
             given = Given("/".join(path), layer.config, self.arrays[path], own, generation)
             lead = shapes[0][: layer.distributed]
-            made = ((name, on_every(op, lead)) for name, op in LAYERS[layer.class_name].steps(given))
+            made = ((name, on_every(op, lead)) for name, op in row(layer.class_name).steps(given))
             found = [(name, op.astype(self.dtype)) for name, op in made]
             first = next(iter(of_layer.values()), found)
             same = len(first) == len(found) and all(
@@ -120,7 +120,7 @@ class _Unfolding:
 
     def call(self, path: Path, layer: LayerConfig, generation: int, taken: tuple[int, ...]) -> int:
         """The node that a layer's output is, called with these nodes."""
-        if len(taken) > 1 and not LAYERS[layer.class_name].merges:
+        if len(taken) > 1 and not row(layer.class_name).merges:
             msg = f"it is called with {len(taken)} tensors and takes one"
             raise FormatError(msg)
         for name, op in self.steps(path, layer, generation, tuple(self.shapes[source] for source in taken)):
@@ -182,7 +182,7 @@ def _told_by_kernel(model: ModelConfig, arrays: dict[Path, Arrays]) -> Shape:
             break
         if layer.class_name == "Dense" and arrays[path]["kernel"].ndim == 2:
             return arrays[path]["kernel"].shape[:1]
-        if not LAYERS[layer.class_name].pointwise:
+        if not row(layer.class_name).pointwise:
             break
     msg = "the model has neither an input shape nor a layer with weights to tell it"
     raise UnsupportedError(msg)

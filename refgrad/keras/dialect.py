@@ -16,6 +16,7 @@ from refgrad.keras.archive import RawModel
 from refgrad.keras.branches import merged
 from refgrad.keras.calls import Tensors, calls, ends, keys
 from refgrad.keras.canonical import UNNAMED, LayerConfig, ModelConfig, Reference
+from refgrad.keras.custom import CustomClass, marked
 from refgrad.keras.layers import LAYERS
 from refgrad.keras.layout import DEEPEST
 from refgrad.keras.outermost import by_shape, generation, with_names
@@ -81,8 +82,11 @@ def _layer(entry: Any, generation: int) -> LayerConfig:
                 "a bare operation (as x + y makes one) cannot be read yet; use the layer of that name, if there is one"
             )
             raise UnsupportedError(msg)
+        if isinstance(class_name, CustomClass):
+            return LayerConfig(class_name, name, given, policy(given.get("dtype")), _shape(entry), ())
         if not built_in(entry) and not reason(class_name):
-            msg = "this is a custom class, not Keras's own: what it computes is not in the file"
+            msg = "this is a custom class, not Keras's own: what it computes is not in the file; say it with "
+            msg += f"refgrad.load(…, custom={{{class_name!r:.60}: builder}})"
             raise UnsupportedError(msg)
         if class_name not in {*LAYERS, *WRAPPERS, *MODELS}:
             known = ", ".join((*LAYERS, *WRAPPERS))
@@ -243,4 +247,4 @@ def translate(raw: RawModel) -> ModelConfig:
     _check_depth(raw.config)
     own = raw.config["class_name"] in MODELS and built_in(raw.config)
     class_name = raw.config["class_name"] if own else by_shape(raw.config)
-    return _model({"class_name": class_name, "config": with_names(raw)}, generation(raw))
+    return _model(marked({"class_name": class_name, "config": with_names(raw)}, raw.custom), generation(raw))

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from refgrad.arrays import Array
 from refgrad.errors import MismatchError, RefgradWarning
 from refgrad.keras.layout import RawLayer
+from refgrad.keras.rows import ANYTHING
 from refgrad.keras.weight_names import plain, ranks, snake_case
 
 Path = tuple[str, ...]
@@ -88,7 +89,7 @@ def _check_numbers(wanted: Sequence[Wanted], stored: Sequence[RawLayer], named: 
         return
     counted = _by_class(wanted, stored)
     for want in wanted:
-        if any(want.leaves()) and named[want.path] is not counted.get(want.path):
+        if any(want.leaves()) and want.path in named and named[want.path] is not counted.get(want.path):
             msg = f"layer {want.name!r}: its name leads to group {named[want.path].group!r}, its number does not"
             raise MismatchError(msg)
 
@@ -114,6 +115,8 @@ def _renumbered(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Pa
 def _roles(want: Wanted, layer: RawLayer) -> dict[str, Array]:
     """A layer's arrays by role: by the last part of their names, or by number where they are numbered."""
     own = {name: array for name, array in layer.arrays.items() if plain(name)[-1] not in want.spare}
+    if want.roles == ANYTHING:
+        return own
     stored = {plain(name)[-1]: array for name, array in own.items()}
     if len(stored) == len(own) and set(stored) == set(want.roles):
         return stored
@@ -178,6 +181,10 @@ def _of_nested(model: Wanted, stored: RawLayer) -> dict[Path, RawLayer]:
         ways = {leaf.path, (*leaf.path, *leaf.within)}
         scopes = {scope for way in ways for scope in by_role.get((way[-1], leaf.roles[0]), [])}
         scopes = scopes or set(by_role.get(("", leaf.roles[0]), []))
+        if leaf.roles == ANYTHING:
+            scopes = {scope for (last, _), named in by_role.items() if last == leaf.path[-1] for scope in named}
+            if not scopes:
+                continue
         ranked = sorted(((max(_closeness(scope, way) for way in ways), scope) for scope in scopes), reverse=True)
         if not ranked or (len(ranked) > 1 and ranked[0][0] == ranked[1][0]) or ranked[0][1] in taken:
             held = ", ".join(stored.arrays)
@@ -203,7 +210,9 @@ def assign(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Path, d
     found = _by_name(wanted, stored) or _renumbered(wanted, stored) if by_names else _by_class(wanted, stored)
     used = {id(layer) for layer in found.values()}
     left = [layer for layer in stored if layer.holds_any and id(layer) not in used]
-    missing = [want for want in wanted if any(want.leaves()) and want.path not in found]
+    missing = [
+        want for want in wanted if any(leaf.roles != ANYTHING for leaf in want.leaves()) and want.path not in found
+    ]
     if missing or left:
         lacks = ", ".join(repr(want.name) for want in missing) or "none"
         extra = ", ".join(repr(layer.name or layer.group) for layer in left) or "none"

@@ -17,6 +17,9 @@ Roles = tuple[str, ...]
 REQUIRED = object()
 """The default of a key that must be there."""
 
+ANYTHING: Roles = ("*",)
+"""The roles of a layer that takes whatever arrays the file has for it."""
+
 _EVERYWHERE = frozenset({"name", "trainable", "dtype", "dynamic"})
 _SHAPES = frozenset({"batch_input_shape", "batch_shape", "input_shape", "input_dim", "input_length", "input_dtype"})
 """What layers of every class may say of their input, as their shape is read elsewhere."""
