@@ -175,13 +175,24 @@ def _check_entry(path: Path, layer: LayerConfig, shape: Shape) -> None:
         raise MismatchError(msg)
 
 
-def _told_by_kernel(model: ModelConfig, arrays: dict[Path, Arrays]) -> Shape:
-    """The shape of an input that states none: what the first Dense takes, if nothing before it changes shapes."""
+_TELLING = {
+    "Dense": "kernel",
+    "Normalization": "mean",
+    "BatchNormalization": "moving_mean",
+    "LayerNormalization": "gamma",
+}
+"""The arrays whose first axis is as long as the last one of what their layer takes, unless it works on another axis."""
+
+
+def _told_by_weights(model: ModelConfig, arrays: dict[Path, Arrays], rank: int) -> int:
+    """The last size of an input: what the first layer with weights takes, if nothing before it changes shapes."""
     for path, layer in _layers(model):
         if layer.distributed:
             break
-        if layer.class_name == "Dense" and arrays[path]["kernel"].ndim == 2:
-            return arrays[path]["kernel"].shape[:1]
+        array = arrays[path].get(_TELLING.get(layer.class_name, ""))
+        axis = layer.config.get("axis", -1)
+        if array is not None and axis in (-1, rank, (-1,), (rank,)):
+            return int(array.shape[0])
         if not row(layer.class_name).pointwise:
             break
     msg = "the model has neither an input shape nor a layer with weights to tell it"
@@ -189,11 +200,12 @@ def _told_by_kernel(model: ModelConfig, arrays: dict[Path, Arrays]) -> Shape:
 
 
 def _input_shape(model: ModelConfig, layer: LayerConfig, arrays: dict[Path, Arrays]) -> Shape:
-    if layer.input_shape is None:
-        return _told_by_kernel(model, arrays)
-    shape = tuple(size for size in layer.input_shape if size is not None)
-    if len(shape) < len(layer.input_shape):
-        msg = f"its shape {list(layer.input_shape)} leaves a feature axis open; fixed shapes are supported"
+    stated = (None,) if layer.input_shape is None else layer.input_shape
+    if stated[-1] is None and None not in stated[:-1]:
+        stated = (*stated[:-1], _told_by_weights(model, arrays, len(stated)))
+    shape = tuple(size for size in stated if size is not None)
+    if len(shape) < len(stated):
+        msg = f"its shape {list(stated)} leaves a feature axis open; fixed shapes are supported"
         raise UnsupportedError(msg)
     return bounded(shape)
 

@@ -112,6 +112,16 @@ def _renumbered(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Pa
     return {}
 
 
+def _nameless(want: Wanted, stored: Mapping[str, Array]) -> dict[str, Array]:
+    """Of arrays that TensorFlow called `Variable` and `Variable_1`: a matrix is a kernel, and a vector its bias."""
+    ranks = {array.ndim: array for array in stored.values()}
+    unnamed = all(re.fullmatch(r"Variable(_\d+)?", plain(name)[-1]) for name in stored)
+    if unnamed and len(ranks) == len(stored) and want.roles in (("kernel", "bias"), ("kernel",)):
+        expected = dict(zip((2, 1), want.roles, strict=False))
+        return {expected[rank]: ranks[rank] for rank in expected} if set(expected) == set(ranks) else {}
+    return {}
+
+
 def _roles(want: Wanted, layer: RawLayer) -> dict[str, Array]:
     """A layer's arrays by role: by the last part of their names, or by number where they are numbered."""
     own = {name: array for name, array in layer.arrays.items() if plain(name)[-1] not in want.spare}
@@ -122,6 +132,8 @@ def _roles(want: Wanted, layer: RawLayer) -> dict[str, Array]:
         return stored
     if set(stored) == {str(index) for index in range(len(want.roles))}:
         return {role: stored[str(index)] for index, role in enumerate(want.roles)}
+    if found := _nameless(want, own):
+        return found
     held = ", ".join(layer.arrays) or "none for it: was the model saved before it was built?"
     msg = (
         f"layer {want.name!r} ({want.class_name}) needs {' and '.join(want.roles) or 'no weights'}; "
