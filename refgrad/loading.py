@@ -45,6 +45,8 @@ def load(
         # h5py is loaded only where a Keras file is read
         from refgrad.keras import archive, build
         from refgrad.keras.custom import check
+        from refgrad.keras.rewriting import noting
 
-        raw = archive.read(file, config, weights)
-        return Network(build.build(replace(raw, custom=check({} if custom is None else custom))))
+        with noting():
+            raw = archive.read(file, config, weights)
+            return Network(build.build(replace(raw, custom=check({} if custom is None else custom))))

@@ -17,6 +17,7 @@ from refgrad.graph import Files
 from refgrad.keras import layout
 from refgrad.keras.content import LARGEST_TEXT, kind, parse, read_bytes
 from refgrad.keras.layout import RawLayer, Stored, version
+from refgrad.keras.rewriting import rewritten
 from refgrad.paths import Given, as_file, called, is_json_text
 
 _CONFIG, _METADATA, _WEIGHTS = "config.json", "metadata.json", "model.weights.h5"
@@ -105,6 +106,7 @@ def _model(config: str | bytes) -> dict[str, Any]:
     found = parse(config, "the config")
     if isinstance(found.get("layers"), list) and "class_name" not in found:
         # what get_config() gives
+        rewritten("containers", "the JSON is the config of a model without its class", "")
         found = {"class_name": "Functional" if "input_layers" in found else "Sequential", "config": found}
     if not isinstance(found.get("config"), (dict, list)) or not isinstance(found.get("class_name"), str):
         msg = "the JSON is no Keras model: it has no 'class_name' and 'config'"

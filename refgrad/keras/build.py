@@ -27,7 +27,8 @@ from refgrad.keras.custom import row
 from refgrad.keras.dialect import translate
 from refgrad.keras.matching import Path, Wanted, assign
 from refgrad.keras.policies import PLAIN, POLICIES, stored_as, widened
-from refgrad.keras.rows import Arrays, Given
+from refgrad.keras.rewriting import rewritten, so_far
+from refgrad.keras.rows import Arrays, Given, no_steps
 from refgrad.keras.values import bounded
 from refgrad.keras.wrapping import WRAPPERS, on_every, own_shapes
 from refgrad.ops import Op, Source
@@ -111,6 +112,10 @@ class _Unfolding:
             lead = shapes[0][: layer.distributed]
             made = ((name, on_every(op, lead)) for name, op in row(layer.class_name).steps(given))
             found = [(name, op.astype(self.dtype)) for name, op in made]
+            if row(layer.class_name).steps is no_steps:
+                rewritten("layers that do nothing at inference", f"{layer.class_name} hands on its input", given.name)
+            elif len(found) > 2:
+                rewritten("layers of several ops", f"{layer.class_name} is {_labels(found)}", given.name)
             first = next(iter(of_layer.values()), found)
             same = len(first) == len(found) and all(
                 _same(one[1], other[1]) for one, other in zip(first, found, strict=True)
@@ -154,6 +159,10 @@ class _Unfolding:
             else:
                 outputs[place] = self.unfold(layer.model, taken, path)
         return tuple(outputs[end.layer, end.call][end.output] for end in model.outputs)
+
+
+def _labels(steps: Steps) -> str:
+    return ", ".join(op.label for _, op in steps)
 
 
 def _same(one: Op, other: Op) -> bool:
@@ -203,6 +212,7 @@ def _input_shape(model: ModelConfig, layer: LayerConfig, arrays: dict[Path, Arra
     stated = (None,) if layer.input_shape is None else layer.input_shape
     if stated[-1] is None and None not in stated[:-1]:
         stated = (*stated[:-1], _told_by_weights(model, arrays, len(stated)))
+        rewritten("input shapes", f"{stated} as the first weights tell", layer.name)
     shape = tuple(size for size in stated if size is not None)
     if len(shape) < len(stated):
         msg = f"its shape {list(stated)} leaves a feature axis open; fixed shapes are supported"
@@ -215,6 +225,8 @@ def _dtype(model: ModelConfig, arrays: dict[Path, Arrays]) -> np.dtype[Any]:
     declared = {layer.policy for _, layer in _layers(model) if layer.policy is not None}
     stored = {array.dtype for held in arrays.values() for array in held.values()}
     dtype = widest([*stored, *(np.dtype(POLICIES[policy][-1]) for policy in declared)])
+    for narrow in sorted({held.name for held in stored} - {dtype.name}):
+        rewritten("dtypes", f"{narrow} weights are computed with in {dtype.name}", "")
     if declared - {dtype.name}:
         msg = f"the model's layers are declared in {' and '.join(sorted(declared))}: all is computed in {dtype.name}"
         warnings.warn(msg, RefgradWarning, stacklevel=2)
@@ -266,7 +278,7 @@ def build(raw: RawModel) -> Graph:
                 unfolding.add(Source(_input_shape(model, layer, arrays)), (), layer.name)
         outputs = unfolding.unfold(model, range(len(model.inputs)))
     names = model.output_keys or _unique([model.layers[end.layer].name for end in model.outputs])
-    provenance = Provenance(model.generation, raw.writer, raw.container, raw.files)
+    provenance = Provenance(model.generation, raw.writer, raw.container, raw.files, so_far())
     inputs = tuple(range(len(model.inputs)))
     sources = model.input_keys or tuple(model.layers[index].name for index in model.inputs)
     return Graph(tuple(unfolding.nodes), inputs, outputs, sources, names, unfolding.dtype, provenance)

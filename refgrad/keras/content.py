@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from refgrad.errors import FormatError, LimitError
+from refgrad.keras.rewriting import rewritten
 
 LARGEST_TEXT = 64 << 20
 """The most bytes of JSON that are read: the largest real config is a few megabytes."""
@@ -40,6 +41,7 @@ def parse(text: str | bytes, what: str) -> dict[str, Any]:
     try:
         found = json.loads(text, object_hook=_plain)
         if isinstance(found, str):
+            rewritten("containers", f"{what} is JSON encoded twice", "")
             found = json.loads(found, object_hook=_plain)
     except (ValueError, RecursionError) as error:
         msg = f"{what} is not JSON ({error})"

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from refgrad.arrays import Array
 from refgrad.errors import MismatchError, RefgradWarning
 from refgrad.keras.layout import RawLayer
+from refgrad.keras.rewriting import rewritten
 from refgrad.keras.rows import ANYTHING
 from refgrad.keras.weight_names import plain, ranks, snake_case
 
@@ -108,6 +109,7 @@ def _renumbered(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Pa
             pairs = ", ".join(f"{name} is {other}" for name, other in zip(names, others, strict=True))
             msg = f"the weights are named as by another session of Keras, and taken in their order: {pairs:.200}"
             warnings.warn(msg, RefgradWarning, stacklevel=2)
+            rewritten("names of weights", f"in the order of the layers: {pairs:.200}", "")
             return {want.path: layer for want, layer in zip(wants, held, strict=True)}
     return {}
 
@@ -129,10 +131,14 @@ def _roles(want: Wanted, layer: RawLayer) -> dict[str, Array]:
         return own
     stored = {plain(name)[-1]: array for name, array in own.items()}
     if len(stored) == len(own) and set(stored) == set(want.roles):
+        for name in own:
+            if (last := re.sub(r":\d+$", "", name.split("/")[-1])) != plain(name)[-1]:
+                rewritten("names of weights", f"{last.replace(want.path[-1], '…')} is {plain(name)[-1]}", want.name)
         return stored
     if set(stored) == {str(index) for index in range(len(want.roles))}:
         return {role: stored[str(index)] for index, role in enumerate(want.roles)}
     if found := _nameless(want, own):
+        rewritten("names of weights", "arrays called Variable are kernel and bias by their ranks", want.name)
         return found
     held = ", ".join(layer.arrays) or "none for it: was the model saved before it was built?"
     msg = (
