@@ -877,7 +877,11 @@ BAD = {
     "repeat 0": (one("RepeatVector", n=0), "FormatError", A + "n: 0 is not a whole number above 0"),
     "repeat true": (one("RepeatVector", n=True), "FormatError", A + "n: True is not a whole number"),
     "a huge input": (functional([source("x", 10**5, 10**5)], [list(X)], [list(X)]), "LimitError", "layer 'x'"),
-    "an open input": (functional([source("x", 3, None)], [list(X)], [list(X)]), "UnsupportedError", "leaves a feature"),
+    "an open input": (
+        functional([source("x", 3, None)], [list(X)], [list(X)]),
+        "UnsupportedError",
+        "neither an input shape nor a layer",
+    ),
     "a wide concatenation": (
         functional([source("x", 10**7), entry("Concatenate", "a", [X] * 11)], [list(X)], [["a", 0, 0]]),
         "LimitError",
