@@ -476,7 +476,10 @@ def test_vectors_too_short_to_normalise_are_divided_by_what_that_keras_does(gene
     layers = (keras := pytest.importorskip(generation)).layers
     x, y = layers.Input((3,), dtype="float64"), layers.Input((3,), dtype="float64")
     short = layers.Rescaling(1e-8, dtype="float64")(x)
-    check_everywhere(tf, keras.Model([x, y], layers.Dot(1, normalize=True, dtype="float64")([short, y])), tmp_path)
+    shorter = layers.Rescaling(1e-13 if generation == "keras" else 1e-7, dtype="float64")(y)
+    outputs = [layers.Dot(1, normalize=True, dtype="float64")([short, y])]
+    outputs += [layers.UnitNormalization(dtype="float64")(vector) for vector in (short, shorter)]
+    check_everywhere(tf, keras.Model([x, y], outputs), tmp_path)
 
 
 @pytest.mark.tensorflow
@@ -486,7 +489,7 @@ def test_the_first_weights_tell_the_size_of_an_open_input(generation, first, tmp
     """A Sequential that was built by its first call has an open shape in tf_keras."""
     layers = (keras := pytest.importorskip(generation)).layers
     layer = layers.Dense(3) if first == "Dense" else getattr(layers, first)()
-    model = keras.Sequential([layers.Activation("tanh"), layer, layers.Dense(2)])
+    model = keras.Sequential([layers.Activation("tanh"), layer])
     x = np.random.default_rng(1).normal(size=(4, 3)).astype("f4")
     if first == "Normalization":
         layer.adapt(x)
