@@ -31,16 +31,27 @@ class Files:
 
 
 @dataclass(frozen=True)
+class Rewriting:
+    """Something of a file that was read as something else: by which rule, of which layer or "", and what as what."""
+
+    rule: str
+    where: str
+    what: str
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where a graph came from: the one thing downstream knows of files.
 
-    `keras` is the generation, 2 or 3, whose conventions at kinks hold; `writer` the exact version if recorded.
+    `keras` is the generation, 2 or 3, whose conventions at kinks hold; `writer` the exact version if recorded;
+    `rewritings` say what of the file was read as something else.
     """
 
     keras: int = 3
     writer: str | None = None
     container: str = "arrays"
     files: Files = field(default_factory=Files)
+    rewritings: tuple[Rewriting, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

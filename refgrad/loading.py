@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from refgrad import artifact, isolation
 from refgrad.errors import InputError, naming, tidy
@@ -12,8 +13,18 @@ from refgrad.limits import Limits
 from refgrad.network import Network
 from refgrad.paths import Given, as_file, called, is_json_text
 
+if TYPE_CHECKING:
+    from refgrad.keras.custom import Builder
 
-def read(file: Path | str | bytes, config: Any, weights: Any, verify: bool, limits: Limits) -> Network:
+
+def read(
+    file: Path | str | bytes,
+    config: Any,
+    weights: Any,
+    verify: bool,
+    limits: Limits,
+    custom: Mapping[str, Builder] | None = None,
+) -> Network:
     """The network of files that nobody has looked at yet, in this process."""
     file = as_file(file, "the model")
     if artifact.recognises(file, limits):
@@ -23,9 +34,11 @@ def read(file: Path | str | bytes, config: Any, weights: Any, verify: bool, limi
         return artifact.load(file, verify=verify, limits=limits)
     # h5py is loaded only where a Keras file is read
     from refgrad.keras import archive, build
+    from refgrad.keras.custom import check
+    from refgrad.keras.rewriting import noting
 
-    with archive.read(file, config, weights, limits) as raw:
-        return Network(build.build(raw))
+    with noting(), archive.read(file, config, weights, limits) as raw:
+        return Network(build.build(replace(raw, custom=check({} if custom is None else custom))))
 
 
 def _given(given: Given | None, what: str) -> str | bytes | None:
@@ -60,6 +73,7 @@ def load(
     verify: bool = True,
     limits: Limits | None = None,
     isolate: bool = False,
+    custom: Mapping[str, Builder] | None = None,
 ) -> Network:
     """Read a trained network; nothing in the file is executed, and no file is opened but those named.
 
@@ -69,13 +83,23 @@ def load(
     `verify` makes an `.npz` reproduce the values and Jacobians recorded in it. `limits` bound what reading may cost.
     `isolate` reads in a child process, so that a file that crashes or hangs libhdf5 is refused too. Every refusal is a
     `RefgradError` that names the file.
+
+    `custom` says what layers of your own classes compute: the name of each class, and a function that is given a
+    [CustomLayer][refgrad.keras.custom.CustomLayer] and gives a list of `refgrad.ops`, or of triples (kernel, bias or
+    None, activation name), one after the other. It is called for layers of that class and for nothing else, and not
+    in a child process: give it no `isolate`.
     """
     file = as_file(path, "the model")
     if limits is not None and not isinstance(limits, Limits):
         msg = f"limits={limits!r:.40}: a refgrad.Limits is expected"
         raise InputError(msg)
+    if isolate and custom:
+        msg = "custom= and isolate=True do not go together: functions are not handed to the child process"
+        raise InputError(msg)
     with naming(called(file)), tidy():
-        return (_isolated if isolate else read)(file, config, weights, verify, limits or Limits())
+        if isolate:
+            return _isolated(file, config, weights, verify, limits or Limits())
+        return read(file, config, weights, verify, limits or Limits(), custom)
 
 
 def from_keras(model: Any) -> Network:
@@ -85,6 +109,7 @@ def from_keras(model: Any) -> Network:
     and Functional models that are built can be read. `audit` takes the model as `model=`.
     """
     from refgrad.keras import build, live
+    from refgrad.keras.rewriting import noting
 
-    with naming(f"the live model {getattr(model, 'name', '')!r}"):
+    with naming(f"the live model {getattr(model, 'name', '')!r}"), noting():
         return Network(build.build(live.read(model)))

@@ -302,9 +302,10 @@ def test_warnings_are_one_line_too(cli, tmp_path):
     path.write_bytes((GOLDEN / "mixed-tf_keras.h5").read_bytes())
     with h5py.File(path, "r+") as file:
         file["model_weights/first/first/bias:0"][0] = np.nan
-    status, _, err = cli("inspect", path)
+    status, out, err = cli("inspect", path)
     assert status == 0
     said = "layer 'first': bias holds NaN or infinity"
+    assert out.endswith(f"\nwarnings:\n  {said}\n")
     assert err == f"refgrad: warning: {path}: {said}\n"
     status, out, err = cli("inspect", path, "--json")
     assert json.loads(out)["warnings"] == [said]

@@ -237,7 +237,7 @@ BAD_CONFIGS = {
     "named twice": (edited_layer("first", name="dense"), "FormatError", "two layers are named 'dense'"),
     "no name": (without("first", "name"), "FormatError", "a layer of class Dense has no config with a 'name'"),
     "open axis": (
-        edited_layer("input_layer", batch_shape=[None, None]),
+        edited_layer("input_layer", batch_shape=[None, None, 3]),
         "UnsupportedError",
         "leaves a feature axis open",
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+import zipfile
 
 import h5py
 import numpy as np
@@ -475,7 +476,39 @@ def test_vectors_too_short_to_normalise_are_divided_by_what_that_keras_does(gene
     layers = (keras := pytest.importorskip(generation)).layers
     x, y = layers.Input((3,), dtype="float64"), layers.Input((3,), dtype="float64")
     short = layers.Rescaling(1e-8, dtype="float64")(x)
-    check_everywhere(tf, keras.Model([x, y], layers.Dot(1, normalize=True, dtype="float64")([short, y])), tmp_path)
+    shorter = layers.Rescaling(1e-13 if generation == "keras" else 1e-7, dtype="float64")(y)
+    outputs = [layers.Dot(1, normalize=True, dtype="float64")([short, y])]
+    outputs += [layers.UnitNormalization(dtype="float64")(vector) for vector in (short, shorter)]
+    check_everywhere(tf, keras.Model([x, y], outputs), tmp_path)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("generation", ["keras", "tf_keras"])
+@pytest.mark.parametrize("first", ["Normalization", "BatchNormalization", "LayerNormalization", "Dense"])
+def test_the_first_weights_tell_the_size_of_an_open_input(generation, first, tmp_path):
+    """A Sequential that was built by its first call has an open shape in tf_keras."""
+    layers = (keras := pytest.importorskip(generation)).layers
+    layer = layers.Dense(3) if first == "Dense" else getattr(layers, first)()
+    model = keras.Sequential([layers.Activation("tanh"), layer])
+    x = np.random.default_rng(1).normal(size=(4, 3)).astype("f4")
+    if first == "Normalization":
+        layer.adapt(x)
+    y = np.asarray(model(x))
+    model.save(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        config = json.loads(archive.read("config.json"))
+        (tmp_path / "model.weights.h5").write_bytes(archive.read("model.weights.h5"))
+    entries = config["config"]["layers"]
+    for entry in [config, *entries]:
+        entry.pop("build_config", None)
+        entry["config"].pop("build_input_shape", None)
+        for key in ("batch_shape", "batch_input_shape"):
+            if key in entry["config"]:
+                entry["config"][key] = [None, None]
+    (tmp_path / "model.json").write_text(json.dumps(config))
+    net = refgrad.load(tmp_path / "model.json", weights=tmp_path / "model.weights.h5")
+    assert net.input_shapes == ((3,),)
+    np.testing.assert_allclose(net(x), y, atol=1e-5)
 
 
 @pytest.mark.tensorflow
@@ -850,7 +883,11 @@ BAD = {
     "repeat 0": (one("RepeatVector", n=0), "FormatError", A + "n: 0 is not a whole number above 0"),
     "repeat true": (one("RepeatVector", n=True), "FormatError", A + "n: True is not a whole number"),
     "a huge input": (functional([source("x", 10**5, 10**5)], [list(X)], [list(X)]), "LimitError", "layer 'x'"),
-    "an open input": (functional([source("x", 3, None)], [list(X)], [list(X)]), "UnsupportedError", "leaves a feature"),
+    "an open input": (
+        functional([source("x", 3, None)], [list(X)], [list(X)]),
+        "UnsupportedError",
+        "neither an input shape nor a layer",
+    ),
     "a wide concatenation": (
         functional([source("x", 10**7), entry("Concatenate", "a", [X] * 11)], [list(X)], [["a", 0, 0]]),
         "LimitError",

@@ -268,6 +268,16 @@ def unnamed(weights):
     return {name: {f"param_{k}": value for k, value in enumerate(arrays.values())} for name, arrays in weights.items()}
 
 
+def called_variable(weights):
+    """As TensorFlow calls arrays that nobody gave a name, the bias first; all of Dense layers."""
+    return {
+        name: {f"Variable{'_1' if array.ndim > 1 else ''}:0": array for array in reversed(arrays.values())}
+        if max((array.ndim for array in arrays.values()), default=0) == 2
+        else arrays
+        for name, arrays in weights.items()
+    }
+
+
 def version(text):
     return lambda file: file["attrs"].update(keras_version=text)
 
@@ -295,6 +305,7 @@ SAME = {
     "names in numbered scopes": [renamed_weights("{0}_1/{1}:0".format)],
     "roles met before": [renamed_weights("{0}/{1}_2:0".format)],
     "no names": [lambda file: file.update(weights=unnamed(file["weights"]))],
+    "names of variables": [lambda file: file.update(weights=called_variable(file["weights"]))],
     "names of Theano": [renamed_weights("{0}/{1}".format), lambda file: file["attrs"].update(backend="theano")],
     "names of Keras 3": [renamed_weights("{1}".format)],
     "input_dim": [shape_said_by(input_dim=3)],
@@ -303,6 +314,7 @@ SAME = {
     "build_input_shape": [shape_said_by_the_model],
     "build_config": [shape_said_by_the_build],
     "no shape at all": [shape_said_by()],
+    "an open shape": [shape_said_by(batch_input_shape=[None, None])],
     "a tuple": [batch_of_a_tuple],
     "a slope as an array": [slope_of_an_array],
     "config as text": [config_as(str)],
@@ -315,6 +327,9 @@ SAME = {
     "more groups": [more_groups],
     "the input among the weights": [input_listed],
     "a policy": [policy({"class_name": "Policy", "config": {"name": "float32"}})],
+    "a map of policies that is empty": [
+        policy({"class_name": "DTypePolicyMap", "config": {"default_policy": {"config": {"name": "float32"}}}})
+    ],
     "a policy of TensorFlow 2.0": [policy({"class_name": "PolicyV1", "config": {"name": "infer"}})],
     "an activation as a function": [activation_by_layer],
     "2.4.3-tf": [version("2.4.3-tf")],
@@ -920,6 +935,17 @@ BAD_KEYS = {
     "moments of the batch": ("batchnormalization_1", {"mode": 2}, r"\(BatchNormalization\): mode=2 is not supported"),
     "moments of a sample": ("batchnormalization_1", {"mode": 1}, r"\(BatchNormalization\): mode=1 is not supported"),
     "units twice": ("dense_2", {"output_dim": 4}, "one thing is said twice"),
+    "whole numbers": ("dense_2", {"dtype": "int32"}, "dtype 'int32' is not supported: Keras cuts off fractions"),
+    "a map of policies": (
+        "dense_2",
+        {
+            "dtype": {
+                "class_name": "DTypePolicyMap",
+                "config": {"default_policy": "float32", "policy_map": {"a/b": "x"}},
+            }
+        },
+        "dtype is a map of policies for a/b",
+    ),
     "an unknown policy": ("dense_2", {"dtype": {"class_name": "DTypePolicyMap", "config": {}}}, "dtype None is not"),
     "an unknown key": ("dense_2", {"projection": 3}, r"\(Dense\): the key 'projection' \(here 3\) is not known"),
 }

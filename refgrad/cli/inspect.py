@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from argparse import Namespace
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,7 @@ def _description(net: Network, warnings: list[str]) -> dict[str, Any]:
         "kinks": _kinks(graph),
         "engine": net.engine,
         "digest": net.digest,
+        "rewritings": [asdict(rewriting) for rewriting in origin.rewritings],
         "warnings": warnings,
     }
 
@@ -58,11 +60,24 @@ def _said(graph: Graph) -> str:
     return f"kinks: {sum(units.values()):,} units have one, in {layers}"
 
 
+def _rewritten(graph: Graph) -> list[str]:
+    """What was read as something else: each thing once, with the layers that it is of."""
+    places: dict[tuple[str, str], list[str]] = {}
+    for one in graph.provenance.rewritings:
+        places.setdefault((one.rule, one.what), []).append(one.where)
+    lines = []
+    for (rule, what), where in places.items():
+        more = f" and {len(where) - 3} more" if len(where) > 3 else ""
+        lines.append(f"  {rule}: {what}" + (f" ({', '.join(where[:3])}{more})" if where[0] else ""))
+    return ["rewritten:", *lines] if lines else []
+
+
 def inspect(arguments: Namespace) -> int:
-    """Show layers, shapes, parameters, the writer's version and where kinks are."""
+    """Show layers, shapes, parameters, the writer's version, where kinks are, and what was read as something else."""
     net, warnings = opened(arguments.model, arguments)
     if arguments.json:
         say_json(_description(net, warnings))
     else:
-        say(f"{net.summary()}\n{_said(net.graph)}")
+        remarks = ["warnings:", *(f"  {warning}" for warning in warnings)] if warnings else []
+        say("\n".join([net.summary(), _said(net.graph), *_rewritten(net.graph), *remarks]))
     return 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -19,6 +19,7 @@ from refgrad.keras import layout
 from refgrad.keras.content import kind, parse
 from refgrad.keras.hdf5 import Content, content
 from refgrad.keras.layout import RawLayer, Stored, version
+from refgrad.keras.rewriting import rewritten
 from refgrad.limits import Limits
 from refgrad.paths import Given, as_file, called, is_json_text, opened
 from refgrad.texts import whole
@@ -32,7 +33,7 @@ class RawModel:
 
     `weights` is the HDF5 file that the arrays are in; they are read when they are asked for, so that what is wrong with
     the config can be said first. A live model has none: what its layers hold is `held`. `limits` bound what all of it
-    may cost.
+    may cost. `custom` are the user's own classes and what makes ops of them.
     """
 
     config: dict[str, Any]
@@ -42,6 +43,7 @@ class RawModel:
     limits: Limits
     files: Files = field(default_factory=Files)
     held: tuple[RawLayer, ...] | None = None
+    custom: Mapping[str, Any] = field(default_factory=dict)
 
     @cached_property
     def layers(self) -> tuple[RawLayer, ...]:
@@ -111,6 +113,7 @@ def _model(config: bytes, limits: Limits) -> dict[str, Any]:
     found = parse(config, "the config", limits)
     if isinstance(found.get("layers"), list) and "class_name" not in found:
         # what get_config() gives
+        rewritten("containers", "the JSON is the config of a model without its class", "")
         found = {"class_name": "Functional" if "input_layers" in found else "Sequential", "config": found}
     if not isinstance(found.get("config"), (dict, list)) or not isinstance(found.get("class_name"), str):
         msg = "the JSON is no Keras model: it has no 'class_name' and 'config'"

@@ -22,11 +22,12 @@ from refgrad.errors import (
 from refgrad.graph import Graph, Node, Provenance, widest
 from refgrad.keras.archive import RawModel
 from refgrad.keras.canonical import LayerConfig, ModelConfig
+from refgrad.keras.custom import row
 from refgrad.keras.dialect import translate
-from refgrad.keras.layers import LAYERS
 from refgrad.keras.matching import Path, Wanted, assign
 from refgrad.keras.policies import PLAIN, POLICIES, stored_as, widened
-from refgrad.keras.rows import Arrays, Given
+from refgrad.keras.rewriting import rewritten, so_far
+from refgrad.keras.rows import Arrays, Given, no_steps
 from refgrad.keras.values import bounded
 from refgrad.keras.wrapping import WRAPPERS, on_every, own_shapes
 from refgrad.limits import Limits
@@ -45,7 +46,7 @@ def _needed(path: Path, layer: LayerConfig) -> Wanted:
     if layer.model is not None:
         return Wanted(path, class_name, layers=_wanted(layer.model, path), within=layer.within)
     spare = frozenset().union(*(WRAPPERS[wrapper].unused for wrapper in layer.wrappers))
-    return Wanted(path, class_name, LAYERS[layer.class_name].roles(layer.config), (), layer.within, spare)
+    return Wanted(path, class_name, row(layer.class_name).roles(layer.config), (), layer.within, spare)
 
 
 def _layers(model: ModelConfig, above: Path = ()) -> Iterator[tuple[Path, LayerConfig]]:
@@ -63,7 +64,7 @@ def _named(path: Path, layer: LayerConfig) -> str:
 
 def _checked(path: Path, layer: LayerConfig, arrays: Arrays) -> Arrays:
     """The arrays that are computed with, if they are numbers of the declared dtype."""
-    used = {role: array for role, array in arrays.items() if role not in LAYERS[layer.class_name].unused}
+    used = {role: array for role, array in arrays.items() if role not in row(layer.class_name).unused}
     for role, array in used.items():
         stored = stored_as(array)
         if stored not in POLICIES:
@@ -107,8 +108,12 @@ class _Unfolding:
             own = own_shapes(shapes, layer.distributed)
             given = Given("/".join(path), layer.config, self.arrays[path], own, generation)
             lead = shapes[0][: layer.distributed]
-            made = ((name, on_every(op, lead)) for name, op in LAYERS[layer.class_name].steps(given))
+            made = ((name, on_every(op, lead)) for name, op in row(layer.class_name).steps(given))
             found = [(name, op.astype(self.dtype)) for name, op in made]
+            if row(layer.class_name).steps is no_steps:
+                rewritten("layers that do nothing at inference", f"{layer.class_name} hands on its input", given.name)
+            elif len(found) > 2:
+                rewritten("layers of several ops", f"{layer.class_name} is {_labels(found)}", given.name)
             first = next(iter(of_layer.values()), found)
             same = len(first) == len(found) and all(
                 _same(one[1], other[1]) for one, other in zip(first, found, strict=True)
@@ -118,7 +123,7 @@ class _Unfolding:
 
     def call(self, path: Path, layer: LayerConfig, generation: int, taken: tuple[int, ...]) -> int:
         """The node that a layer's output is, called with these nodes."""
-        if len(taken) > 1 and not LAYERS[layer.class_name].merges:
+        if len(taken) > 1 and not row(layer.class_name).merges:
             msg = f"it is called with {len(taken)} tensors and takes one"
             raise FormatError(msg)
         for name, op in self.steps(path, layer, generation, tuple(self.shapes[source] for source in taken)):
@@ -156,6 +161,10 @@ class _Unfolding:
         return tuple(outputs[end.layer, end.call][end.output] for end in model.outputs)
 
 
+def _labels(steps: Steps) -> str:
+    return ", ".join(op.label for _, op in steps)
+
+
 def _same(one: Op, other: Op) -> bool:
     """Whether two ops are the same map with the same numbers."""
     mine, theirs = one.arrays(), other.arrays()
@@ -175,25 +184,38 @@ def _check_entry(path: Path, layer: LayerConfig, shape: Shape) -> None:
         raise MismatchError(msg)
 
 
-def _told_by_kernel(model: ModelConfig, arrays: dict[Path, Arrays]) -> Shape:
-    """The shape of an input that states none: what the first Dense takes, if nothing before it changes shapes."""
+_TELLING = {
+    "Dense": "kernel",
+    "Normalization": "mean",
+    "BatchNormalization": "moving_mean",
+    "LayerNormalization": "gamma",
+}
+"""The arrays whose first axis is as long as the last one of what their layer takes, unless it works on another axis."""
+
+
+def _told_by_weights(model: ModelConfig, arrays: dict[Path, Arrays], rank: int) -> int:
+    """The last size of an input: what the first layer with weights takes, if nothing before it changes shapes."""
     for path, layer in _layers(model):
         if layer.distributed:
             break
-        if layer.class_name == "Dense" and arrays[path]["kernel"].ndim == 2:
-            return arrays[path]["kernel"].shape[:1]
-        if not LAYERS[layer.class_name].pointwise:
+        array = arrays[path].get(_TELLING.get(layer.class_name, ""))
+        axis = layer.config.get("axis", -1)
+        if array is not None and axis in (-1, rank, (-1,), (rank,)):
+            return int(array.shape[0])
+        if not row(layer.class_name).pointwise:
             break
     msg = "the model has neither an input shape nor a layer with weights to tell it"
     raise UnsupportedError(msg)
 
 
 def _input_shape(model: ModelConfig, layer: LayerConfig, arrays: dict[Path, Arrays], limits: Limits) -> Shape:
-    if layer.input_shape is None:
-        return _told_by_kernel(model, arrays)
-    shape = tuple(size for size in layer.input_shape if size is not None)
-    if len(shape) < len(layer.input_shape):
-        msg = f"its shape {list(layer.input_shape)} leaves a feature axis open; fixed shapes are supported"
+    stated = (None,) if layer.input_shape is None else layer.input_shape
+    if stated[-1] is None and None not in stated[:-1]:
+        stated = (*stated[:-1], _told_by_weights(model, arrays, len(stated)))
+        rewritten("input shapes", f"{stated} as the first weights tell", layer.name)
+    shape = tuple(size for size in stated if size is not None)
+    if len(shape) < len(stated):
+        msg = f"its shape {list(stated)} leaves a feature axis open; fixed shapes are supported"
         raise UnsupportedError(msg)
     return bounded(shape, limits)
 
@@ -203,6 +225,8 @@ def _dtype(model: ModelConfig, arrays: dict[Path, Arrays]) -> np.dtype[Any]:
     declared = {layer.policy for _, layer in _layers(model) if layer.policy is not None}
     stored = {array.dtype for held in arrays.values() for array in held.values()}
     dtype = widest([*stored, *(np.dtype(POLICIES[policy][-1]) for policy in declared)])
+    for narrow in sorted({held.name for held in stored} - {dtype.name}):
+        rewritten("dtypes", f"{narrow} weights are computed with in {dtype.name}", "")
     if declared - {dtype.name}:
         msg = f"the model's layers are declared in {' and '.join(sorted(declared))}: all is computed in {dtype.name}"
         warnings.warn(msg, RefgradWarning, stacklevel=2)
@@ -254,7 +278,7 @@ def build(raw: RawModel) -> Graph:
                 unfolding.add(Source(_input_shape(model, layer, arrays, raw.limits)), (), layer.name)
         outputs = unfolding.unfold(model, range(len(model.inputs)))
     names = model.output_keys or unique([model.layers[end.layer].name for end in model.outputs])
-    provenance = Provenance(model.generation, raw.writer, raw.container, raw.files)
+    provenance = Provenance(model.generation, raw.writer, raw.container, raw.files, so_far())
     inputs = tuple(range(len(model.inputs)))
     sources = model.input_keys or tuple(model.layers[index].name for index in model.inputs)
     return Graph(tuple(unfolding.nodes), inputs, outputs, sources, names, unfolding.dtype, provenance)

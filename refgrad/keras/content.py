@@ -6,6 +6,7 @@ from typing import Any, BinaryIO
 
 from refgrad import texts
 from refgrad.errors import FormatError
+from refgrad.keras.rewriting import rewritten
 from refgrad.limits import Limits
 
 _NOT_MODELS = {
@@ -31,6 +32,8 @@ def _plain(found: dict[str, Any]) -> Any:
 
 def parse(text: bytes, what: str, limits: Limits) -> dict[str, Any]:
     """A JSON object that any Keras wrote."""
+    if text.lstrip()[:1] == b'"':
+        rewritten("containers", f"{what} is JSON encoded twice", "")
     return texts.parse(text, what, limits, _plain)
 
 

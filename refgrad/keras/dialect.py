@@ -11,19 +11,23 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
+
 from refgrad.errors import FormatError, UnsupportedError, naming
 from refgrad.keras.archive import RawModel
 from refgrad.keras.branches import merged
 from refgrad.keras.calls import Tensors, calls, ends, keys
 from refgrad.keras.canonical import UNNAMED, LayerConfig, ModelConfig, Reference
+from refgrad.keras.custom import CustomClass, marked
 from refgrad.keras.layers import LAYERS
 from refgrad.keras.outermost import by_shape, generation, with_names
 from refgrad.keras.policies import policy
 from refgrad.keras.refused import reason
+from refgrad.keras.rewriting import rewritten, within
 from refgrad.keras.rows import Row, built_in, canonical
 from refgrad.keras.values import OpenShape, open_shape
 from refgrad.keras.wiring import connected
-from refgrad.keras.wrapping import WRAPPERS, wrapped, wrapped_entry
+from refgrad.keras.wrapping import MEANING, WRAPPERS, wrapped, wrapped_entry
 from refgrad.limits import Limits
 
 _SEQUENTIAL = Row(inert=frozenset({"layers", "build_input_shape"}))
@@ -75,14 +79,17 @@ def _layer(entry: Any, generation: int) -> LayerConfig:
     """A layer or a nested model, not yet called."""
     class_name, name = _entry(entry)
     given = entry["config"]
-    with naming(f"layer {name!r} ({class_name})"):
+    with naming(f"layer {name!r} ({class_name})"), within(name):
         if re.match(r"keras\.(\w+\.)?ops\.", str(entry.get("module"))):
             msg = (
                 "a bare operation (as x + y makes one) cannot be read yet; use the layer of that name, if there is one"
             )
             raise UnsupportedError(msg)
+        if isinstance(class_name, CustomClass):
+            return LayerConfig(class_name, name, given, policy(given.get("dtype")), _shape(entry), ())
         if not built_in(entry) and not reason(class_name):
-            msg = "this is a custom class, not Keras's own: what it computes is not in the file"
+            msg = "this is a custom class, not Keras's own: what it computes is not in the file; say it with "
+            msg += f"refgrad.load(…, custom={{{class_name!r:.60}: builder}})"
             raise UnsupportedError(msg)
         if class_name not in {*LAYERS, *WRAPPERS, *MODELS}:
             known = ", ".join((*LAYERS, *WRAPPERS))
@@ -93,11 +100,15 @@ def _layer(entry: Any, generation: int) -> LayerConfig:
             raise UnsupportedError(msg)
         if class_name in WRAPPERS:
             inner = _layer(wrapped_entry(given, class_name), generation)
+            rewritten("layers around others", f"{class_name} of {inner.class_name}: {MEANING[class_name]}")
             return replace(wrapped(inner, class_name, name), input_shape=_shape(entry))
         if class_name in MODELS:
             return LayerConfig(class_name, name, {}, None, None, (), _model(entry, generation))
         row = LAYERS[class_name]
-        found = row.as_used(canonical(row, given), generation)
+        stated = canonical(row, given)
+        found = row.as_used(stated, generation)
+        for key in (key for key in stated if not np.array_equal(stated[key], found[key])):
+            rewritten("parameters as Keras computes with them", f"{key}={stated[key]!r:.40} is {found[key]!r:.40}")
         return LayerConfig(class_name, name, found, policy(given.get("dtype")), _shape(entry), ())
 
 
@@ -117,12 +128,16 @@ def _stated(config: Mapping[str, Any], first: LayerConfig) -> OpenShape | None:
     if first.input_shape is not None:
         return first.input_shape
     built = config.get("build_input_shape")
+    if built is not None:
+        rewritten("input shapes", f"{built!s:.60} from build_input_shape", first.name)
     return None if built is None else open_shape(built)
 
 
 def _entries(config: Any, what: str) -> list[Any]:
     """The layers of a model's config: a Sequential is a bare list of them up to Keras 2.2.2."""
     found = config.get("layers") if isinstance(config, dict) else config
+    if isinstance(config, list):
+        rewritten("models", f"{what} is a bare list of layers, as Keras wrote it up to 2.2.2", "")
     if not isinstance(found, list):
         msg = f"{what}'s config has no list 'layers'"
         raise FormatError(msg)
@@ -138,6 +153,7 @@ def _merging(entry: Any) -> bool:
 def _merged(entry: Mapping[str, Any], generation: int) -> ModelConfig:
     """What a Merge of models begins; a single layer stands for a model of itself."""
     given, alone = entry["config"], {"class_name": "Sequential"}
+    rewritten("models", "a Sequential that begins with a Merge of models is one graph of all their layers", "")
     merge = _layer({**entry, "config": {key: given[key] for key in given if key != "layers"}}, generation)
     branches = [
         branch if isinstance(branch, dict) and branch.get("class_name") in MODELS else {**alone, "config": [branch]}
@@ -243,4 +259,4 @@ def translate(raw: RawModel) -> ModelConfig:
     _check_size(raw.config, raw.limits)
     own = raw.config["class_name"] in MODELS and built_in(raw.config)
     class_name = raw.config["class_name"] if own else by_shape(raw.config)
-    return _model({"class_name": class_name, "config": with_names(raw)}, generation(raw))
+    return _model(marked({"class_name": class_name, "config": with_names(raw)}, raw.custom), generation(raw))

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from refgrad.arrays import Array
 from refgrad.errors import MismatchError, RefgradWarning
 from refgrad.keras.layout import RawLayer
+from refgrad.keras.rewriting import rewritten
+from refgrad.keras.rows import ANYTHING
 from refgrad.keras.weight_names import plain, ranks, snake_case
 
 Path = tuple[str, ...]
@@ -88,7 +90,7 @@ def _check_numbers(wanted: Sequence[Wanted], stored: Sequence[RawLayer], named: 
         return
     counted = _by_class(wanted, stored)
     for want in wanted:
-        if any(want.leaves()) and named[want.path] is not counted.get(want.path):
+        if any(want.leaves()) and want.path in named and named[want.path] is not counted.get(want.path):
             msg = f"layer {want.name!r}: its name leads to group {named[want.path].group!r}, its number does not"
             raise MismatchError(msg)
 
@@ -107,18 +109,37 @@ def _renumbered(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Pa
             pairs = ", ".join(f"{name} is {other}" for name, other in zip(names, others, strict=True))
             msg = f"the weights are named as by another session of Keras, and taken in their order: {pairs:.200}"
             warnings.warn(msg, RefgradWarning, stacklevel=2)
+            rewritten("names of weights", f"in the order of the layers: {pairs:.200}", "")
             return {want.path: layer for want, layer in zip(wants, held, strict=True)}
+    return {}
+
+
+def _nameless(want: Wanted, stored: Mapping[str, Array]) -> dict[str, Array]:
+    """Of arrays that TensorFlow called `Variable` and `Variable_1`: a matrix is a kernel, and a vector its bias."""
+    ranks = {array.ndim: array for array in stored.values()}
+    unnamed = all(re.fullmatch(r"Variable(_\d+)?", plain(name)[-1]) for name in stored)
+    if unnamed and len(ranks) == len(stored) and want.roles in (("kernel", "bias"), ("kernel",)):
+        expected = dict(zip((2, 1), want.roles, strict=False))
+        return {expected[rank]: ranks[rank] for rank in expected} if set(expected) == set(ranks) else {}
     return {}
 
 
 def _roles(want: Wanted, layer: RawLayer) -> dict[str, Array]:
     """A layer's arrays by role: by the last part of their names, or by number where they are numbered."""
     own = {name: array for name, array in layer.arrays.items() if plain(name)[-1] not in want.spare}
+    if want.roles == ANYTHING:
+        return own
     stored = {plain(name)[-1]: array for name, array in own.items()}
     if len(stored) == len(own) and set(stored) == set(want.roles):
+        for name in own:
+            if (last := re.sub(r":\d+$", "", name.split("/")[-1])) != plain(name)[-1]:
+                rewritten("names of weights", f"{last.replace(want.path[-1], '…')} is {plain(name)[-1]}", want.name)
         return stored
     if set(stored) == {str(index) for index in range(len(want.roles))}:
         return {role: stored[str(index)] for index, role in enumerate(want.roles)}
+    if found := _nameless(want, own):
+        rewritten("names of weights", "arrays called Variable are kernel and bias by their ranks", want.name)
+        return found
     held = ", ".join(layer.arrays) or "none for it: was the model saved before it was built?"
     msg = (
         f"layer {want.name!r} ({want.class_name}) needs {' and '.join(want.roles) or 'no weights'}; "
@@ -178,6 +199,10 @@ def _of_nested(model: Wanted, stored: RawLayer) -> dict[Path, RawLayer]:
         ways = {leaf.path, (*leaf.path, *leaf.within)}
         scopes = {scope for way in ways for scope in by_role.get((way[-1], leaf.roles[0]), [])}
         scopes = scopes or set(by_role.get(("", leaf.roles[0]), []))
+        if leaf.roles == ANYTHING:
+            scopes = {scope for (last, _), named in by_role.items() if last == leaf.path[-1] for scope in named}
+            if not scopes:
+                continue
         ranked = sorted(((max(_closeness(scope, way) for way in ways), scope) for scope in scopes), reverse=True)
         if not ranked or (len(ranked) > 1 and ranked[0][0] == ranked[1][0]) or ranked[0][1] in taken:
             held = ", ".join(stored.arrays)
@@ -203,7 +228,9 @@ def assign(wanted: Sequence[Wanted], stored: Sequence[RawLayer]) -> dict[Path, d
     found = _by_name(wanted, stored) or _renumbered(wanted, stored) if by_names else _by_class(wanted, stored)
     used = {id(layer) for layer in found.values()}
     left = [layer for layer in stored if layer.holds_any and id(layer) not in used]
-    missing = [want for want in wanted if any(want.leaves()) and want.path not in found]
+    missing = [
+        want for want in wanted if any(leaf.roles != ANYTHING for leaf in want.leaves()) and want.path not in found
+    ]
     if missing or left:
         lacks = ", ".join(repr(want.name) for want in missing) or "none"
         extra = ", ".join(repr(layer.name or layer.group) for layer in left) or "none"

@@ -8,6 +8,7 @@ from typing import Any
 
 from refgrad.errors import MismatchError, RefgradWarning, UnsupportedError
 from refgrad.keras.archive import RawModel
+from refgrad.keras.rewriting import rewritten
 
 
 def generation(raw: RawModel) -> int:
@@ -29,6 +30,7 @@ def by_shape(found: Mapping[str, Any]) -> str:
     shape = "Functional" if "input_layers" in config else "Sequential"
     msg = f"the model is a {class_name:.60}, a custom class: it is read as the {shape} model that its config describes"
     warnings.warn(msg, RefgradWarning, stacklevel=2)
+    rewritten("models", f"the class {class_name:.60} is read as {shape}", "")
     return shape
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -35,11 +36,21 @@ _ANY = ("infer", "_infer")
 def policy(value: Any) -> str | None:
     """The policy of a layer, or None where it is not said."""
     inner = value.get("config") if isinstance(value, dict) else None
+    if isinstance(inner, dict) and "default_policy" in inner:
+        if inner.get("policy_map"):
+            msg = (
+                f"dtype is a map of policies for {', '.join(inner['policy_map']):.80}; one policy for all is supported"
+            )
+            raise UnsupportedError(msg)
+        return policy(inner.get("default_policy"))
     name = inner.get("name") if isinstance(inner, dict) else value
     if name is None and not isinstance(value, dict):
         return None
     if name in _ANY:
         return None
+    if isinstance(name, str) and re.fullmatch(r"u?int\d+|bool", name):
+        msg = f"dtype {name!r} is not supported: Keras cuts off fractions of what it is given; declare a float dtype"
+        raise UnsupportedError(msg)
     if not isinstance(name, str) or name not in POLICIES:
         msg = f"dtype {name!r:.60} is not supported; these are: {', '.join(POLICIES)}"
         raise UnsupportedError(msg)

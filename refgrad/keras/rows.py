@@ -8,6 +8,7 @@ from typing import Any
 
 from refgrad.arrays import Array, Shape
 from refgrad.errors import FormatError, UnsupportedError, naming
+from refgrad.keras.rewriting import rewritten
 from refgrad.sequential import Steps
 
 Config = Mapping[str, Any]
@@ -16,6 +17,9 @@ Roles = tuple[str, ...]
 
 REQUIRED = object()
 """The default of a key that must be there."""
+
+ANYTHING: Roles = ("*",)
+"""The roles of a layer that takes whatever arrays the file has for it."""
 
 _EVERYWHERE = frozenset({"name", "trainable", "dtype", "dynamic"})
 _SHAPES = frozenset({"batch_input_shape", "batch_shape", "input_shape", "input_dim", "input_length", "input_dtype"})
@@ -126,6 +130,8 @@ def canonical(row: Row, stated: Config) -> dict[str, Any]:
         if not known and value is not None:
             msg = f"the key {key!r:.60} (here {value!r:.60}) is not known and could change the output"
             raise UnsupportedError(msg)
+    for key in row.renamed.keys() & stated.keys():
+        rewritten("keys of other versions", f"{key} is {row.renamed[key]}")
     found = {}
     for key, (read, default) in row.meaning.items():
         if key not in given and default is REQUIRED:

@@ -38,6 +38,12 @@ WRAPPERS: Mapping[str, Row] = {
 }
 """Class name → row; the layer in it is under the key `layer`."""
 
+MEANING: Mapping[str, str] = {
+    "TimeDistributed": "the layer on one axis more",
+    "SpectralNormalization": "the layer by itself, at inference",
+}
+"""What a layer with that around it is read as."""
+
 _ALIKE = (
     *(Affine, Elementwise, PReLU, GLU, Softmax, LogSoftmax, Sparsemax, BatchNormalization, LayerNormalization),
     *(RMSNormalization, UnitNormalization, Normalization, Rescaling),

@@ -12,6 +12,7 @@ from refgrad.activations.names import NAMES
 from refgrad.arrays import Shape
 from refgrad.errors import FormatError, MismatchError, UnsupportedError, naming
 from refgrad.keras import values
+from refgrad.keras.rewriting import rewritten
 from refgrad.keras.rows import (
     REQUIRED,
     Config,
@@ -62,6 +63,9 @@ def activated(given: Given, name: str, shape: Shape) -> Steps:
     """The ops of the activation in a layer's config, for what it computes before."""
     called = given.config["activation"]
     if isinstance(called, str):
+        known = NAMES[given.generation].get(called)
+        if known is not None and known[0] != called:
+            rewritten("names of activations", f"{called} of Keras {given.generation} is {known[0]}", given.name)
         return activation(name, called, given.generation)
     row = ROWS[called.class_name]
     return list(row.steps(Given(name, row.as_used(called.config, given.generation), {}, (shape,), given.generation)))

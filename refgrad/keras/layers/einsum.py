@@ -65,9 +65,8 @@ def _letters(equation: str, rank: int) -> Equation:
     found = Equation(given[1:], kernel, made[1:])
     parts = (given, kernel, made)
     mixed = given[0] != made[0] or given[0] in kernel
-    shared = set(found.kept) & set(kernel)
     alone = (set(found.summed) | set(found.new)) ^ set(kernel)
-    if mixed or shared or alone or not kernel or any(len(set(part)) < len(part) for part in parts):
+    if mixed or alone or any(len(set(part)) < len(part) for part in parts):
         msg = f"{equation!r} is no dense map of one sample's axes: every letter must be of two of input, kernel, output"
         raise UnsupportedError(msg)
     return found

@@ -8,6 +8,7 @@ from typing import Any
 
 from refgrad.errors import FormatError, UnsupportedError
 from refgrad.keras import values
+from refgrad.keras.rewriting import rewritten
 from refgrad.keras.rows import REQUIRED, Given, Row
 from refgrad.ops import Add, Average, Concatenate, Dot, Maximum, Minimum, Multiply, Op, Subtract
 from refgrad.sequential import Steps
@@ -61,6 +62,11 @@ def _mode(value: Any) -> str:
 
 def _keras_1(given: Given) -> Steps:
     config = {"axis": given.config["concat_axis"], "axes": given.config["dot_axes"], "normalize": False}
+    rewritten(
+        "layers of other versions",
+        f"Merge of mode {given.config['mode']} is {_MODES[given.config['mode']]}",
+        given.name,
+    )
     return ROWS[_MODES[given.config["mode"]]].steps(replace(given, config=config))
 
 
