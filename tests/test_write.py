@@ -186,7 +186,7 @@ def can_be_written(net):
     return REFUSED.isdisjoint(rows)
 
 
-SETTINGS = settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+SETTINGS = settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -218,10 +218,10 @@ def test_keras_opens_random_graphs(suffix, tmp_path):
     check()
 
 
-def graph_net(nodes, outputs, inputs=("x",), names=("y",), dtype="float64"):
+def graph_net(nodes, outputs, inputs=("x",), names=("y",)):
     """A network of (op, inputs, name) with its first nodes as inputs."""
-    made = tuple(Node(op.astype(np.dtype(dtype)), taken, name) for op, taken, name in nodes)
-    graph = Graph(made, tuple(range(len(inputs))), outputs, inputs, names, np.dtype(dtype), Provenance())
+    made = tuple(Node(*node) for node in nodes)
+    graph = Graph(made, tuple(range(len(inputs))), outputs, inputs, names, np.dtype("float64"), Provenance())
     return Network(graph)
 
 
