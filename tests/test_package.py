@@ -43,6 +43,7 @@ def test_importing_refgrad_loads_numpy_at_most():
         ("refgrad.Network.sequential([(np.eye(2), None, 'relu')])([1.0, 2], engine='numpy')", {"numpy"}),
         ("refgrad.load(artifact)([0.5], engine='numpy')", {"numpy"}),
         ("refgrad.load(golden)([0.5], engine='numpy')", {"numpy", "h5py"}),
+        ("refgrad.to_keras(refgrad.load(artifact), artifact + '.keras')", {"numpy", "h5py"}),
     ],
 )
 def test_work_loads_what_it_needs_and_no_more(work, allowed, tmp_path):

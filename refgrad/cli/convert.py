@@ -94,9 +94,9 @@ def _convert(model: str, target: Path, arguments: Namespace) -> Outcome:
         size = _npz(net, target, arguments.golden)
     else:
         # h5py is loaded only where a Keras file is written
-        from refgrad.keras.write import to_keras
+        from refgrad.keras.write import written
 
-        to_keras(net, target)
+        net = written(net, target)
         size = target.stat().st_size
     return Outcome(model, str(target), "converted", size, net.digest)
 

@@ -22,8 +22,8 @@ LARGEST_SAMPLE = 2**26
 """How many numbers a sample may have in all nodes together: a network is computed once more to verify the file."""
 
 
-def _verify(net: Network, content: bytes) -> None:
-    """Read what was written, and refuse a difference beyond rounding."""
+def _verified(net: Network, content: bytes) -> Network:
+    """What was written, read back; a difference beyond rounding is refused."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RefgradWarning)  # the network was read, or made, with the same arrays
         try:
@@ -41,17 +41,33 @@ def _verify(net: Network, content: bytes) -> None:
     if not agreement.agrees.all():
         msg = "read back, its values or Jacobians differ from the network's beyond rounding"
         raise VerificationError(msg)
+    return again
 
 
-def encoded(net: Network, suffix: str) -> bytes:
-    """The bytes of a file with that ending, which have been read back and compared with the network."""
+def encoded(net: Network, suffix: str) -> tuple[bytes, Network]:
+    """The bytes of a file with that ending, and the network that they were read back as and compared with."""
     numbers = sum(math.prod(shape) for shape in net.graph.shapes)
     if numbers > LARGEST_SAMPLE:
         msg = f"one sample is {numbers:,} numbers in its nodes; {LARGEST_SAMPLE:,} are computed at most to verify it"
         raise LimitError(msg)
     content = ENCODERS[suffix](functional(net.graph))
-    _verify(net, content)
-    return content
+    return content, _verified(net, content)
+
+
+def written(net: Network, path: StrPath) -> Network:
+    """Write a network as `to_keras` does; what it was read back as."""
+    if not isinstance(net, Network):
+        msg = f"to_keras() takes a Network, not a {type(net).__name__}"
+        raise InputError(msg)
+    suffix = as_path(path, "the output").suffix
+    if suffix not in ENCODERS:
+        msg = f"{path}: the ending {suffix!r} is none of a Keras file; these are: {', '.join(ENCODERS)}"
+        raise InputError(msg)
+    with naming(path):
+        content, again = encoded(net, suffix)
+    with replacing(path) as file:
+        file.write(content)
+    return again
 
 
 def to_keras(net: Network, path: StrPath) -> None:
@@ -62,14 +78,4 @@ def to_keras(net: Network, path: StrPath) -> None:
     rounding; slopes exactly at a kink are those of Keras 3. Neither Keras nor TensorFlow is needed. What was written is
     read back and compared before it gets its name; the same network gives the same bytes.
     """
-    if not isinstance(net, Network):
-        msg = f"to_keras() takes a Network, not a {type(net).__name__}"
-        raise InputError(msg)
-    suffix = as_path(path, "the output").suffix
-    if suffix not in ENCODERS:
-        msg = f"{path}: the ending {suffix!r} is none of a Keras file; these are: {', '.join(ENCODERS)}"
-        raise InputError(msg)
-    with naming(path):
-        content = encoded(net, suffix)
-    with replacing(path) as file:
-        file.write(content)
+    written(net, path)
