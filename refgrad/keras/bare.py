@@ -12,6 +12,7 @@ from refgrad.keras.calls import Tensors
 from refgrad.keras.canonical import LayerConfig
 from refgrad.keras.layers import LAYERS
 from refgrad.keras.operations import OPERATIONS
+from refgrad.keras.operations.arithmetic import casts_to
 from refgrad.keras.policies import policy
 from refgrad.keras.rows import check_entry
 
@@ -57,17 +58,18 @@ def operation(entry: Mapping[str, Any], name: str, inbound_nodes: Any) -> tuple[
     if custom or called not in OPERATIONS[generation]:
         why = next((f": {why}" for pattern, why in _REASONS if re.fullmatch(pattern, called)), "")
         msg = (
-            f"the operation {called!r:.60} is not supported{why}; docs/supported.md lists those that are. Save the part "
-            "of the model before or after it as a model of its own"
+            f"the operation {called!r:.60} is not supported{why}; docs/supported.md lists those that are. Save the "
+            "part of the model before or after it as a model of its own"
         )
         raise UnsupportedError(msg)
     check_entry(entry)
     # Keras 2 notes a dtype here that it does not compute in; a cast of Keras 3 is to the one it notes.
-    dtype = options.get("dtype") if generation == 3 else None
     unused = {"name", "function", "trainable", *(() if called == "Cast" else ("dtype",))}
     used = {key: value for key, value in options.items() if key not in unused}
+    noted = options.get("dtype") if generation == 3 else None
+    dtype = casts_to(noted) if called == "Cast" else policy(noted)
     each = operated(inbound_nodes)
     arguments = tuple(found for _, found in each)
     row = OPERATIONS[generation][called]
-    layer = LayerConfig(class_name, name, used, policy(dtype), None, (), operation=row, arguments=arguments)
+    layer = LayerConfig(class_name, name, used, dtype, None, (), operation=row, arguments=arguments)
     return layer, tuple(tensors for tensors, _ in each)

@@ -88,7 +88,8 @@ def _same(drawing: Drawing, given: Mapping[str, Any]) -> Traced:
     return found
 
 
-def _float(value: Any) -> str:
+def casts_to(value: Any) -> str:
+    """The dtype that a cast is to."""
     if value not in ("float32", "float64"):
         msg = f"it casts to {value!r:.40}; float32 and float64 are supported, which the whole model is computed in"
         raise UnsupportedError(msg)
@@ -99,7 +100,7 @@ ADD, SUBTRACT, MULTIPLY, DIVIDE = (_binary(op) for op in (Add(), Subtract(), Mul
 POWER, MAXIMUM, MINIMUM = (_binary(op) for op in (Power(), Maximum(), Minimum()))
 NEGATIVE, RECIPROCAL = _with(Multiply(), -1.0, 1), _with(Divide(), 1.0, 0)
 IDENTITY = Operation(_same, meaning={"x": (tensor, REQUIRED)})
-CAST = Operation(_same, meaning={"x": (tensor, REQUIRED), "dtype": (_float, REQUIRED)})
+CAST = Operation(_same, meaning={"x": (tensor, REQUIRED), "dtype": (casts_to, REQUIRED)})
 CLIP = Operation(_clip, meaning={"x": (tensor, REQUIRED), "x_min": (operand, REQUIRED), "x_max": (operand, REQUIRED)})
 ADD_N = Operation(_add_n, meaning={"inputs": (tensors, REQUIRED)})
 
