@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from refgrad.keras.operations import activating, arithmetic, linear, reducing, shaping
+from refgrad.keras.operations import activating, arithmetic, linear, reducing, selecting, shaping
 from refgrad.keras.operations.arithmetic import function
 from refgrad.keras.operations.rows import Operation
 
@@ -70,14 +70,14 @@ _KERAS_3: Mapping[str, Operation] = {
     "Transpose": shaping.TRANSPOSE,
     "Swapaxes": shaping.SWAPAXES,
     "Moveaxis": shaping.MOVEAXIS,
-    "Flip": shaping.FLIP,
-    "Roll": shaping.ROLL,
-    "Repeat": shaping.REPEAT,
-    "Tile": shaping.TILE,
-    "Take": shaping.TAKE,
-    "GetItem": shaping.GET_ITEM,
-    "Split": shaping.SPLIT,
-    "Unstack": shaping.UNSTACK,
+    "Flip": selecting.FLIP,
+    "Roll": selecting.ROLL,
+    "Repeat": selecting.REPEAT,
+    "Tile": selecting.TILE,
+    "Take": selecting.TAKE,
+    "GetItem": selecting.GET_ITEM,
+    "Split": selecting.SPLIT,
+    "Unstack": selecting.UNSTACK,
     "Concatenate": shaping.CONCATENATE,
     "Stack": shaping.STACK,
     "Sum": reducing.SUM,
@@ -150,14 +150,14 @@ _KERAS_2: Mapping[str, Operation] = {
     "expand_dims": _named(shaping.EXPAND_DIMS, input="x"),
     "squeeze": _named(shaping.SQUEEZE, input="x"),
     "transpose": replace(_named(shaping.TRANSPOSE, a="x", perm="axes"), only={"conjugate": False}),
-    "reverse": _named(shaping.FLIP, tensor="x"),
-    "roll": _named(shaping.ROLL, input="x"),
-    "repeat": _named(shaping.REPEAT, input="x"),
-    "tile": _named(shaping.TILE, input="x", multiples="repeats"),
-    "gather": replace(_named(shaping.TAKE, params="x"), only={"batch_dims": 0}),
-    "__operators__.getitem": _named(shaping.GET_ITEM, slice_spec="key"),
-    "split": _named(shaping.SPLIT_SIZES, value="x"),
-    "unstack": _named(shaping.UNSTACK, value="x"),
+    "reverse": _named(selecting.FLIP, tensor="x"),
+    "roll": _named(selecting.ROLL, input="x"),
+    "repeat": _named(selecting.REPEAT, input="x"),
+    "tile": _named(selecting.TILE, input="x", multiples="repeats"),
+    "gather": replace(_named(selecting.TAKE, params="x"), only={"batch_dims": 0}),
+    "__operators__.getitem": _named(selecting.GET_ITEM, slice_spec="key"),
+    "split": _named(selecting.SPLIT_SIZES, value="x"),
+    "unstack": _named(selecting.UNSTACK, value="x"),
     "concat": _named(shaping.CONCATENATE, values="xs"),
     "stack": _named(shaping.STACK, values="xs"),
     **{name: _named(row, input_tensor="x", keep_dims="keepdims") for name, row in _REDUCTIONS.items()},
