@@ -329,6 +329,7 @@ BAD = {
         "sizes must be equal or 1",
     ),
     "batch multiplied": (of_3("Matmul", T, T), "is not one product for each sample"),
+    "batch of a constant multiplied": (of_3("Einsum", T, [[1.0, 2.0]], subscripts="bi,bj->bij"), "one product for"),
     "matrix that is too short": (of_3("Matmul", T, [[1.0], [2.0]]), "axes of 3 and 2 entries meet"),
     "index": (of_3("GetItem", T, [FULL, 3]), "index 3 is none of an axis of 3 entries"),
     "index of words": (of_3("GetItem", T, [FULL, "a"]), "'a' is no index"),
