@@ -14,12 +14,12 @@ SPARE = 64 << 20
 class Limits:
     """What opening a file may cost; pass another to `load(limits=)` for a file that is trusted and larger.
 
-    `memory` is how many bytes its arrays and unpacked members may take together: if None, four times the bytes that
-    its weights are stored in, and 64 MiB. `members` of a zip; bytes, values and nested levels of a JSON. `layers` that
-    a config lists, `models` that lie one in the other, `calls` of layers once nested models are unfolded, `merged`
-    tensors of one call, and numbers in one `tensor` of a sample. HDF5: `objects` that its groups list, bytes of an
-    `attribute`, bytes of a `chunk`. `verified` is how many numbers a sample may have in all nodes of an `.npz` that is
-    verified. `seconds` is for `load(isolate=True)`.
+    `memory` is how many bytes its arrays and unpacked members may take together: if None, four times the bytes that its
+    weights are stored in, and 64 MiB. `members` of a zip; bytes, values and nested levels of a JSON. `layers` that a
+    config lists, `models` that lie one in the other, `calls` of layers once nested models are unfolded, `merged`
+    tensors of one call, numbers in one `tensor` of a sample, and entries of an axis that are `picked` at once. HDF5:
+    `objects` that its groups list, bytes of an `attribute`, bytes of a `chunk`. `verified` is how many numbers a sample
+    may have in all nodes of an `.npz` that is verified. `seconds` is for `load(isolate=True)`.
     """
 
     memory: int | None = None
@@ -32,6 +32,7 @@ class Limits:
     calls: int = 100_000
     merged: int = 4096
     tensor: int = 10**8
+    picked: int = 10**6
     objects: int = 100_000
     attribute: int = 16 << 20
     chunk: int = 32 << 20
@@ -58,7 +59,14 @@ class Limits:
 
 
 TRUSTED = Limits(
-    json_bytes=1 << 30, json_values=10**8, layers=10**6, calls=10**6, merged=10**6, tensor=10**9, objects=10**7
+    json_bytes=1 << 30,
+    json_values=10**8,
+    layers=10**6,
+    calls=10**6,
+    merged=10**6,
+    tensor=10**9,
+    picked=10**8,
+    objects=10**7,
 )
 """For what this process holds already: a model that is alive, or a file that it wrote itself."""
 

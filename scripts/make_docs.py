@@ -21,6 +21,8 @@ sys.path.insert(0, str(ROOT))
 from refgrad.activations import ACTIVATIONS, Activation  # noqa: E402
 from refgrad.activations.names import NAMES  # noqa: E402
 from refgrad.keras import layers  # noqa: E402
+from refgrad.keras.operations import OPERATIONS  # noqa: E402
+from refgrad.keras.operations.rows import Operation  # noqa: E402
 from refgrad.keras.rows import REQUIRED, Row  # noqa: E402
 from refgrad.sequential import AXISWISE  # noqa: E402
 
@@ -95,6 +97,24 @@ def _layers() -> str:
         f"### {KINDS.get(name, name.capitalize())}\n\n"
         + _table(heads, (_layer(called, row) for called, row in rooms[name].ROWS.items()))
         for name in [*KINDS, *unnamed]
+    )
+
+
+def _operations() -> str:
+    heads = ("operation", "parameters in their order", "named otherwise in the file", "only so")
+
+    def line(name: str, row: Operation) -> list[str]:
+        meaning = (
+            f"`{key}`" if default is REQUIRED else f"`{key}` = {default!r}" for key, (_, default) in row.meaning.items()
+        )
+        renamed = ", ".join(f"`{old}` is `{new}`" for old, new in row.renamed.items() if old != new)
+        only = ", ".join(f"`{key}` = {value!r}" for key, value in row.only.items())
+        return [f"`{name}`", ", ".join(meaning), renamed, only]
+
+    return "\n\n".join(
+        f"### {GENERATIONS[generation]}\n\n"
+        + _table(heads, (line(name, row) for name, row in OPERATIONS[generation].items()))
+        for generation in (3, 2)
     )
 
 
@@ -209,7 +229,7 @@ computed in float32. `net.astype("float64")` gives more digits.
 
 Written by Keras 3 (tested: 3.15) and tf_keras (tested: 2.21). Some older files are read too.
 
-Refused are custom classes, Lambda layers, and bare operations of the Functional interface. A user's class of the name
+Refused are custom classes, Lambda layers, and operations that are not listed below. A user's class of the name
 `Dense` cannot be told from Keras's own in a legacy `.h5`, since such files do not say; in others it is refused.
 
 ## Layers
@@ -222,6 +242,15 @@ so" are keys that are understood at one value.
 Parameters of a `ReLU` layer are float32 numbers, as Keras computes with them, in float64 too; so are the slopes of
 `LeakyReLU`. With `negative_slope` and `threshold` both given, Keras 3 keeps the threshold exact in one of its two
 places: a relative difference of 6e-8 in float64.
+
+## Operations
+
+What `x * 2`, `x[:, 1:3]` or `keras.ops.mean(x, axis=-1)` leave in a Functional model, as Keras 3 calls them and, since
+2.4, Keras 2. Either operand may be a constant: a number or an array, which stretches to the features. Not supported is
+what touches the batch axis: an index or a slice of it, a sum over it, a shape with a number for it, or tensors of
+which one has fewer axes than the other. Constants are computed with in the dtype of the model.
+
+{operations}
 
 ## Activations by name
 
@@ -285,7 +314,9 @@ def pages() -> dict[str, str]:
     """Path under `docs/` → text."""
     count = str(len(_data("divergences.json")))
     return {
-        "supported.md": SUPPORTED.format(made=MADE, layers=_layers(), names=_activation_names()),
+        "supported.md": SUPPORTED.format(
+            made=MADE, layers=_layers(), operations=_operations(), names=_activation_names()
+        ),
         "activations.md": ACTIVATIONS_PAGE.format(
             made=MADE, formulas=_formulas(), kinks=_kinks(), accuracy=_accuracy()
         ),

@@ -109,8 +109,8 @@ def measure(name, parameters, dtype):
     """The worst errors of a row's value and slope, in units of roundoff."""
     row = ACTIVATIONS[name]
     places = [*(kink.where for kink in row.kinks(*parameters)), *row.jumps(*parameters)]
-    z = grid(dtype)
-    z = z[~np.isin(z, places)]
+    z, (lowest, highest) = grid(dtype), row.domain
+    z = z[~np.isin(z, places) & (z > lowest) & (z < highest)]
     with np.errstate(all="ignore"):
         values, slopes = row.f(z, *typed(parameters, dtype)), row.df(z, *typed(parameters, dtype))
     found = {"row": name, "parameters": [str(number) for number in parameters], "dtype": dtype}

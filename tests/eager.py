@@ -25,6 +25,24 @@ def _by_name(keras, name):
     return keras.activations.get(name)
 
 
+MATHEMATICS = (
+    *("abs", "sign", "square", "sqrt", "rsqrt", "expm1", "log", "log1p", "sin", "cos", "tan", "sinh", "cosh"),
+    *("arctan", "arcsinh", "erf"),
+)
+
+
+def _operations(keras, generation):
+    """label → (row, parameters, function) of the bare operations that are elementwise rows."""
+    import tensorflow as tf
+
+    if generation == 3:
+        names = {name: getattr(keras.ops, name) for name in (*MATHEMATICS, "log2", "log10")}
+    else:
+        old = {"arctan": "atan", "arcsinh": "asinh"}
+        names = {name: getattr(tf.math, old.get(name, name)) for name in MATHEMATICS}
+    return {f"operation {name}": (name, (), function) for name, function in names.items()}
+
+
 def _layers(keras, generation):
     """label → (row, parameters, function) of the layers that are elementwise rows."""
     slope = "alpha" if generation == 2 else "negative_slope"
@@ -59,7 +77,7 @@ def functions(generation):
                 label = f"{name}({', '.join(map(str, parameters))})"
                 found[label] = name, parameters, lambda x, f=function, p=parameters: f(x, *p)
     found["gelu(approximate=True)"] = "gelu_tanh", (), lambda x: keras.activations.gelu(x, approximate=True)
-    return found | _layers(keras, generation)
+    return found | _layers(keras, generation) | _operations(keras, generation)
 
 
 def places(name, parameters):
@@ -111,6 +129,8 @@ def _why(name, z, tensorflow, refgrad):
     tiny = np.finfo(z.dtype).tiny
     if np.isnan(z):
         return "comparisons with NaN are false, so TensorFlow takes a branch that forgets it; here NaN stays NaN"
+    if z < ACTIVATIONS[name].domain[0]:
+        return "TensorFlow gives the function a number or a slope where it is none; here both are NaN"
     if abs(z) <= tiny or 0 < abs(refgrad) < tiny:
         return "TensorFlow flushes subnormal numbers to zero"
     if np.isinf(z) and np.isnan(tensorflow):
@@ -121,6 +141,8 @@ def _why(name, z, tensorflow, refgrad):
         if np.isinf(np.square(z)):
             return "TensorFlow's z² overflows"
         return "TensorFlow adds z and √(z² + b), which cancel"
+    if name == "erf" and np.isnan(tensorflow):
+        return "TensorFlow's z² overflows"
     if name == "gelu_tanh" and np.isnan(tensorflow):
         return "TensorFlow's z³ overflows"
     if name in ("gelu", "gelu_tanh") and z.dtype == np.float64:

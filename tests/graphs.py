@@ -29,10 +29,14 @@ from refgrad.ops import (
     Elementwise,
     LayerNormalization,
     LogSoftmax,
+    LogSumExp,
+    Max,
     Maximum,
+    Min,
     Minimum,
     Multiply,
     Normalization,
+    Partial,
     Permute,
     PReLU,
     Repeat,
@@ -43,6 +47,8 @@ from refgrad.ops import (
     Source,
     Sparsemax,
     Subtract,
+    Sum,
+    Take,
     UnitNormalization,
 )
 from refgrad.ops.broadcasting import fits
@@ -163,13 +169,43 @@ def _affine(draw, numbers, shapes):
     return Affine(kernel, numbers.normal(units) if draw(st.booleans()) else None)
 
 
+TAME = [name for name, row in ACTIVATIONS.items() if row.domain == (-math.inf, math.inf) and name != "tan"]
+"""Rows that are numbers everywhere, and not steep: tangents have poles."""
+
+
 def _elementwise(draw, numbers, shapes):
-    name = draw(st.sampled_from(list(ACTIVATIONS)))
+    name = draw(st.sampled_from(TAME))
     return Elementwise(name, draw(st.sampled_from([parameters for row, parameters in accuracy.ROWS if row == name])))
 
 
 def _prelu(draw, numbers, shapes):
     return PReLU(numbers.normal(*(draw(st.sampled_from(sorted({n, 1}))) for n in shapes[0])))
+
+
+CONSTANTS = {"divide": (1,), "power": (0,)}
+"""The places of a positive constant where an op is a number for any other input; both, where it says nothing."""
+
+
+def _partial(draw, numbers, shapes):
+    of = draw(st.sampled_from(["add", "subtract", "multiply", "divide", "power", "maximum", "minimum"]))
+    if of == "power" and draw(st.booleans()):
+        return Partial("power", np.array(draw(st.sampled_from([2.0, 3.0]))), 1)
+    constant = (numbers.positive if of in CONSTANTS else numbers.normal)(*_broadcast(draw, shapes[0]))
+    return Partial(of, constant, draw(st.sampled_from(CONSTANTS.get(of, (0, 1)))))
+
+
+def _reduced(op):
+    """Without axes left, an axis of 1 stays: other ops need one."""
+
+    def make(draw, numbers, shapes, axes):
+        return op(axes, len(axes) == len(shapes[0]) or draw(st.booleans()))
+
+    return make
+
+
+def _take(draw, numbers, shapes, axis):
+    n, most = shapes[0][axis], MOST_NUMBERS * shapes[0][axis] // math.prod(shapes[0])
+    return Take(tuple(draw(st.lists(st.integers(0, n - 1), min_size=1, max_size=min(5, most)))), axis)
 
 
 def _dot(draw, numbers, shapes, axes):
@@ -301,6 +337,35 @@ def _is_3(keras):
     return GENERATIONS[keras.__name__] == 3
 
 
+def _bare(of_3, of_2):
+    """An operation of the functional API: of Keras 3, `o`, and of TensorFlow, `t`, on what the op takes."""
+
+    def layer(keras, op, shapes):
+        if _is_3(keras):
+            return lambda *x: of_3(keras.ops, op, *x), []
+        import tensorflow as tf
+
+        return lambda *x: of_2(tf, op, *x), []
+
+    return layer
+
+
+def _partial_of(package, op, x):
+    """TensorFlow takes a plain number before a tensor for a float32."""
+    function = getattr(package, op.of, None) or package.pow
+    return function(*((op.constant, x) if op.place == 0 else (x, op.constant)))
+
+
+def _reduction_of(of_3, of_2):
+    def options(op):
+        return {"axis": list(op.axes), "keepdims": op.keepdims}
+
+    return _bare(
+        lambda o, op, x: getattr(o, of_3)(x, **options(op)),
+        lambda t, op, x: getattr(t.math, of_2)(x, **options(op)),
+    )
+
+
 def _prelu_layer(keras, op, shapes):
     shared = [axis for axis, (n, m) in enumerate(zip(op.alpha.shape, shapes[0], strict=True), 1) if n < m]
     return keras.layers.PReLU(shared_axes=shared or None, dtype="float64"), [op.alpha]
@@ -366,6 +431,8 @@ def _input(draw, numbers, shapes):
     return Source(tuple(draw(sizes)))
 
 
+NOT_DRAWN = ("divide", "power")
+
 ROWS = {
     "source": Row(lambda shapes: [((),)], _input, _no_layer, 3),
     "affine": Row(_each, _affine, _dense, 5),
@@ -381,6 +448,21 @@ ROWS = {
     "multiply": _merge(Multiply),
     "maximum": _merge(Maximum),
     "minimum": _merge(Minimum),
+    # By 0 no number can be divided, and shapes do not say which are: with constants both are drawn.
+    **dict.fromkeys(NOT_DRAWN, Row(lambda shapes: [], None, _no_layer, 0)),
+    "partial": Row(_each, _partial, _bare(_partial_of, _partial_of), 3),
+    "sum": Row(_each_axes, _reduced(Sum), _reduction_of("sum", "reduce_sum")),
+    "max": Row(_each_axes, _reduced(Max), _reduction_of("max", "reduce_max")),
+    "min": Row(_each_axes, _reduced(Min), _reduction_of("min", "reduce_min")),
+    "log_sum_exp": Row(_each_axes, _reduced(LogSumExp), _reduction_of("logsumexp", "reduce_logsumexp")),
+    "take": Row(
+        _each_axis,
+        _take,
+        _bare(
+            lambda o, op, x: o.take(x, op.indices, axis=op.axis), lambda t, op, x: t.gather(x, op.indices, axis=op.axis)
+        ),
+        2,
+    ),
     "concatenate": Row(
         _joined, _plain(Concatenate), _no_weights("Concatenate", lambda op, shapes: _positive(op.axis, shapes[0])), 2
     ),
@@ -539,7 +621,8 @@ def keras_model(keras, graph):
         if node.op not in layers:
             layers[node.op], weights[node.op] = ROWS[node.op.name].layer(keras, node.op, given)
         taken = [tensors[index] for index in node.inputs]
-        tensors.append(layers[node.op](taken if node.op.name in MERGES else taken[0]))
+        several = [taken] if node.op.name in MERGES else taken
+        tensors.append(layers[node.op](*several))
     for op, layer in layers.items():
         if weights[op]:
             layer.set_weights(weights[op])

@@ -156,15 +156,45 @@ def _sparsemax(p, xs, y):
     return own
 
 
+def _partial(p, xs, y):
+    """As of both, of which only the one moves."""
+    squares = {"add": y**2, "subtract": y**2, "multiply": y**2, "divide": y**2, "power": 4 * y**2}
+    return squares.get(p["of"], np.zeros_like(y))
+
+
+def _summed(p, x):
+    return x.sum(axis=p["axes"], keepdims=p["keepdims"])
+
+
+def _count(p, x):
+    return np.prod([x.shape[axis] for axis in p["axes"]])
+
+
+def _log_sum_exp(p, xs, y):
+    (x,) = xs
+    z = x - x.max(axis=p["axes"], keepdims=True)
+    total = np.exp(z).sum(axis=p["axes"], keepdims=True)
+    s = np.exp(z) / total
+    each = s**2 * (z**2 + 4 + max(1, _count(p, x) / 6))
+    return _summed(p, each) + y**2 + np.log(total).reshape(y.shape) ** 2
+
+
 def _nothing(p, xs, y):
     return np.zeros_like(y)
 
 
 OWN = {
-    **dict.fromkeys(["maximum", "minimum", "concatenate", "reshape", "permute", "repeat"], _nothing),
+    **dict.fromkeys(
+        ["maximum", "minimum", "max", "min", "take", "concatenate", "reshape", "permute", "repeat"], _nothing
+    ),
     "add": _combination(lambda n: [1] * n, False),
     "subtract": _combination(lambda n: [1, -1], False),
     "average": _combination(lambda n: [1] * n, True),
+    "divide": lambda p, xs, y: y**2,
+    "power": lambda p, xs, y: 4 * y**2,
+    "partial": _partial,
+    "sum": lambda p, xs, y: max(1, _count(p, xs[0]) / 6) * _summed(p, xs[0] ** 2) + y**2,
+    "log_sum_exp": _log_sum_exp,
     "multiply": lambda p, xs, y: (len(xs) - 1) * y**2,
     "prelu": lambda p, xs, y: np.where(xs[0] < 0, y**2, 0),
     "batch_normalization": _batch_normalization,

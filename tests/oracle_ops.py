@@ -79,6 +79,36 @@ def _unit_normalization(p, x):
     return _over(p, x, lambda squares: larger(sqrt(squares), mpmath.mpf(p["epsilon"])))
 
 
+power = np.frompyfunc(lambda a, b: a**b, 2, 1)
+_PAIRS = {
+    "add": np.add,
+    "subtract": np.subtract,
+    "multiply": np.multiply,
+    "divide": np.divide,
+    "power": power,
+    "maximum": larger,
+    "minimum": smaller,
+}
+
+
+def _partial(p, x):
+    return _PAIRS[p["of"]](*((p["constant"], x) if p["place"] == 0 else (x, p["constant"])))
+
+
+def _reduced(of_one_line):
+    """One number of all along the axes, line by line."""
+
+    def define(p, x):
+        axes = tuple(sorted(x.ndim + axis for axis in p["axes"]))
+        kept = [1 if axis in axes else n for axis, n in enumerate(x.shape)]
+        y = np.empty(kept, object)
+        for place in np.ndindex(*kept):
+            y[place] = of_one_line(x[tuple(slice(None) if axis in axes else i for axis, i in enumerate(place))].ravel())
+        return y if p["keepdims"] else y.reshape([n for axis, n in enumerate(x.shape) if axis not in axes])
+
+    return define
+
+
 def _softmax(p, z):
     return exp(z) / exp(z).sum(axis=p["axis"], keepdims=True)
 
@@ -100,6 +130,16 @@ def _glu(p, x):
 
 
 DEFINITIONS = {
+    "divide": lambda p, x, y: x / y,
+    "power": lambda p, x, y: power(x, y),
+    "partial": _partial,
+    "sum": _reduced(sum),
+    "max": _reduced(max),
+    "min": _reduced(min),
+    "log_sum_exp": _reduced(lambda line: mpmath.log(sum(exp(line)))),
+    "take": lambda p, x: np.moveaxis(
+        np.array([np.moveaxis(x, p["axis"], 0)[i] for i in p["indices"]], object), 0, p["axis"]
+    ),
     "prelu": lambda p, z: larger(z, mpmath.mpf(0)) + p["alpha"] * smaller(z, mpmath.mpf(0)),
     "add": lambda p, *xs: reduce(np.add, xs),
     "subtract": lambda p, x, y: x - y,
@@ -141,6 +181,6 @@ def value_and_jacobians(name, parameters, inputs):
                     moved = x.copy()
                     moved[place] += side * step
                     ends.append(define(p, *xs[:which], moved, *xs[which + 1 :]))
-                block[(..., *place)] = ((ends[0] - ends[1]) / (2 * step)).astype(float)
+                block[(..., *place)] = np.asarray((ends[0] - ends[1]) / (2 * step), object).astype(float)
             blocks.append(block)
         return y.astype(float), blocks

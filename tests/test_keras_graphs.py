@@ -842,9 +842,9 @@ BAD = {
         "the Functional model: the key 'twist'",
     ),
     "operation": (
-        functional([source("x"), {**entry("Add", "a", [X, X]), "module": "keras.src.ops.numpy"}], [list(X)], [list(X)]),
+        functional([source("x"), {**entry("Argmax", "a", [X]), "module": "keras.src.ops.numpy"}], [list(X)], [list(X)]),
         "UnsupportedError",
-        A + "a bare operation",
+        A + "the operation 'Argmax' is not supported; docs/supported.md lists those",
     ),
     "custom model": (calling({**one("Flatten"), "module": "mine"}), "UnsupportedError", "this is a custom class"),
     "nested, too many tensors": (

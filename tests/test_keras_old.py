@@ -916,7 +916,7 @@ NOT_READ = {
     "MultiHeadAttention": "attention is no map",
     "Masking": "a mask that changes what the layers after it do",
     "Lambda": "it holds Python code, which is never run; write it with Keras's own layers$",
-    "TFOpLambda": "a bare TensorFlow operation; use the layer of that name$",
+    "TensorFlowOpLayer": "a bare operation as TensorFlow 2.0 to 2.3 wrote it; a later one reads and saves it anew$",
     "MaxoutDense": "these are: InputLayer",
     "MyLSTM": "these are: InputLayer",
 }

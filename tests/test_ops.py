@@ -22,15 +22,21 @@ from refgrad.ops import (
     Average,
     BatchNormalization,
     Concatenate,
+    Divide,
     Dot,
     Elementwise,
     LayerNormalization,
     LogSoftmax,
+    LogSumExp,
+    Max,
     Maximum,
+    Min,
     Minimum,
     Multiply,
     Normalization,
+    Partial,
     Permute,
+    Power,
     PReLU,
     Repeat,
     Rescaling,
@@ -40,6 +46,8 @@ from refgrad.ops import (
     Source,
     Sparsemax,
     Subtract,
+    Sum,
+    Take,
     UnitNormalization,
 )
 from refgrad.rounding import deviations, unit_roundoff
@@ -112,6 +120,36 @@ _TWO = [((3,), (3,)), ((2, 3), (3,)), ((3,), (4, 2, 1)), ((2, 1), (2, 3)), ((2, 
 CASES = [
     *(Case(op(), shapes) for op in (Add, Average, Multiply, Maximum, Minimum) for shapes in _MERGES),
     *(Case(Subtract(), shapes) for shapes in _TWO),
+    *(Case(Divide(), shapes, "far from 0", 0.25, 2) for shapes in _TWO),
+    *(Case(Power(), shapes, "positive", 0.25, 2) for shapes in _TWO),
+    *(
+        Case(Partial(of, constant, place), (shape,), f"{of} {place}", 0.25, 2)
+        for of in ("add", "subtract", "multiply", "divide", "power", "maximum", "minimum")
+        for place in (0, 1)
+        for constant, shape in [
+            (drawn(3, positive=True), (3,)),
+            (drawn(4, 1, positive=True), (1, 3)),
+            (drawn(positive=True), (2, 3)),
+        ]
+    ),
+    Case(Partial("power", np.array([2.0, 3.0, -1.0])), ((3,),), "power of either sign"),
+    *(
+        Case(op(axes, keepdims), (shape,), f"{axes} {keepdims}")
+        for op in (Sum, Max, Min, LogSumExp)
+        for axes, keepdims, shape in [
+            ((-1,), False, (3,)),
+            ((-1,), True, (2, 3)),
+            ((-2,), False, (2, 3)),
+            ((-3, -1), False, (2, 2, 3)),
+            ((-3, -2), True, (2, 2, 2)),
+            ((-1,), False, (2, 1)),
+        ]
+    ),
+    Case(Sum((-1,)), ((13,),), "13"),
+    Case(LogSumExp((-1,)), ((13,),), "13"),
+    Case(Take((0, 2)), ((3,),)),
+    Case(Take((2, 0, 2, 1), -2), ((3, 2),)),
+    Case(Take((1,), -3), ((2, 2, 2),)),
     Case(Concatenate(), ((3,), (2,))),
     Case(Concatenate(-1), ((2, 3), (2, 1), (2, 2))),
     Case(Concatenate(-2), ((2, 3), (1, 3))),
@@ -397,6 +435,7 @@ def test_record_and_pickle_make_the_op_again(case):
 
 ALWAYS_ALIKE = {
     *("multiply (4,)", "maximum (4,)", "minimum (4,)"),
+    *(f"{op} (-1,) False (2,1)" for op in ("max", "min", "log_sum_exp")),
     *("layer_normalization one (2,1)", "softmax -1 (1,)", "log_softmax -1 (1,)", "sparsemax -1 (1,)"),
 }
 """Cases of ops that are not linear but for one input, or one entry."""
@@ -405,10 +444,13 @@ ALWAYS_ALIKE = {
 @every_case
 def test_linear_ops_have_one_derivative(case):
     tangents = case.vectors(2, case.shapes)
-    first, *others = (
-        np.broadcast_to(case.op.jvp(case.op.linearize(*inputs, kink="keras")[1], *tangents), (2, SAMPLES, *case.out))
-        for inputs in (case.inputs, case.draw(SAMPLES, seed=8), [0 * x for x in case.inputs])
-    )
+    with np.errstate(all="ignore"):
+        first, *others = (
+            np.broadcast_to(
+                case.op.jvp(case.op.linearize(*inputs, kink="keras")[1], *tangents), (2, SAMPLES, *case.out)
+            )
+            for inputs in (case.inputs, case.draw(SAMPLES, seed=8), [0 * x for x in case.inputs])
+        )
     constant = case.op.linear or str(case) in ALWAYS_ALIKE
     assert all(np.array_equal(first, other) for other in others) == constant
 
@@ -499,6 +541,68 @@ def slopes(op, *inputs, kink="keras"):
     n = int(np.prod(op.shape(*(np.shape(x) for x in inputs))))
     cotangents = np.eye(n).reshape(n, 1, *op.shape(*(np.shape(x) for x in inputs)))
     return [pulled.reshape(n, -1) for pulled in op.vjp(tape, cotangents)]
+
+
+REDUCED_TIES = {"keras": (1 / 3, 0, 1 / 3, 1 / 3), "left": (1, 0, 0, 0), "right": (0, 0, 0, 1)}
+
+
+@pytest.mark.parametrize("kink", [*REDUCED_TIES, "mean"])
+@pytest.mark.parametrize("op", [Max, Min])
+def test_ties_of_a_reduction_are_shared_as_the_policy_says(op, kink):
+    sign = 1 if op is Max else -1
+    (found,) = slopes(op((-1,)), sign * np.array([2.0, 1.0, 2.0, 2.0]), kink=kink)
+    np.testing.assert_array_equal(found[0], REDUCED_TIES.get(kink, REDUCED_TIES["keras"]))
+    (found,) = slopes(op((-2, -1)), sign * np.array([[2.0, 1.0], [2.0, 2.0]]), kink=kink)
+    np.testing.assert_array_equal(found[0], REDUCED_TIES.get(kink, REDUCED_TIES["keras"]))
+    gaps = op((-1,)).margins((sign * np.array([[[2.0, 1.0], [0.5, 3.0], [np.inf, np.inf]]]),))
+    np.testing.assert_array_equal(gaps, [[1, 2.5, 0]])
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_reductions_share_ties_and_take_infinities_as_eager_tensorflow_does(dtype):
+    tf = pytest.importorskip("tensorflow")
+    rows = [[1.0, 1.0, 0.0], [-np.inf, 0.0, -np.inf], [-np.inf] * 3, [2.0, np.inf, 2.0], [np.nan, 1.0, 2.0], [3.0] * 3]
+    x = tf.constant(rows, dtype)
+    for op, reduce in (
+        (Max, tf.reduce_max),
+        (Min, tf.reduce_min),
+        (LogSumExp, tf.reduce_logsumexp),
+        (Sum, tf.reduce_sum),
+    ):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = reduce(x, axis=-1)
+        theirs = tape.gradient(y, x).numpy()
+        with np.errstate(all="ignore"):
+            value, own = op((-1,)).linearize(x.numpy(), kink="keras")
+            (pulled,) = op((-1,)).vjp(own, np.ones((1, *value.shape), dtype))
+        np.testing.assert_allclose(value, y.numpy(), rtol=1e-6)
+        # TensorFlow's derivative of logsumexp is 0 or 1 where infinities meet, and its max of NaN has one of 0.
+        same = [0, 1, 5] if op is LogSumExp else [0, 1, 2, 3, 5]
+        np.testing.assert_allclose(pulled[0][same], theirs[same], rtol=1e-6, err_msg=op.name)
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_quotients_and_powers_at_zero_and_infinity_are_eager_tensorflows(dtype):
+    tf = pytest.importorskip("tensorflow")
+    numbers = [-np.inf, -2.0, -1.0, 0.0, 0.5, 1.0, 2.0, np.inf]
+    a, b = (tf.constant(part.ravel(), dtype) for part in np.meshgrid(numbers, numbers))
+    for op, theirs in ((Divide(), tf.divide), (Power(), tf.pow)):
+        with tf.GradientTape() as tape:
+            tape.watch([a, b])
+            y = theirs(a, b)
+        wanted = tape.gradient(y, [a, b])
+        with np.errstate(all="ignore"):
+            value, own = op.linearize(a.numpy(), b.numpy(), kink="keras")
+            found = op.vjp(own, np.ones((1, *value.shape), dtype))
+        np.testing.assert_allclose(value, y.numpy(), rtol=1e-6)
+        for which, (ours, expected) in enumerate(zip(found, wanted, strict=True)):
+            differs = ~np.isclose(ours[0], expected.numpy(), rtol=1e-6, equal_nan=True)
+            # 0⁰ is the limit of a⁰ = 1, whose slope is 0; TensorFlow multiplies 0 by ∞.
+            allowed = (a.numpy() == 0) & (b.numpy() == 0) if (op.name, which) == ("power", 0) else np.zeros(64, bool)
+            np.testing.assert_array_equal(differs, allowed)
 
 
 TIES = {"keras": (1, 0, 0), "left": (1, 0, 0), "right": (0, 0, 1), "mean": (0.5, 0, 0.5)}
@@ -654,6 +758,10 @@ def test_a_saturated_softmax_keeps_its_small_derivatives(op):
 
 
 BENT = (
+    "power",
+    "max",
+    "min",
+    "log_sum_exp",
     "prelu",
     "maximum",
     "minimum",
@@ -730,6 +838,14 @@ REFUSED_SHAPES = [
     (Repeat(2), ((2, 3),), "repeats vectors"),
     (PReLU(np.ones(3)), ((2,),), "alpha has shape"),
     (PReLU(np.ones((2, 3))), ((3,),), "alpha has shape"),
+    (Divide(), ((2,),), "two inputs, 1"),
+    (Power(), ((2,), (3,)), "sizes must be equal or 1"),
+    (Partial("add", np.ones(3)), ((2,),), "sizes must be equal or 1"),
+    (Partial("add", np.ones(3)), ((2,), (2,)), "one input, 2 are given"),
+    (Sum((-2,)), ((3,),), "axis -2 is asked for"),
+    (Max((-1,)), ((3,), (3,)), "one input, 2 are given"),
+    (Take((3,)), ((3,),), "index 3 is beyond axis -1"),
+    (Take((0,), -2), ((3,),), "axis -2 is asked for"),
     (BatchNormalization(np.ones(3), np.ones(3)), ((4,),), "mean holds 3"),
     (BatchNormalization(np.ones(1), np.ones(1)), ((4,),), "mean holds 1"),
     (BatchNormalization(np.ones(3), np.ones(3), axis=-2), ((3,),), "axis -2 is asked for"),
@@ -763,6 +879,13 @@ REFUSED_RECORDS = [
     ("dot", {"axes": [-1, 0]}, {}, "no feature axis"),
     ("dot", {"axes": [-1, -1], "normalize": 1}, {}, "True or False"),
     ("dot", {"axes": [-1, -1], "epsilon": -1}, {}, "epsilon"),
+    ("partial", {"of": "dot"}, {"constant": ONES}, "no op of two tensors is called 'dot'"),
+    *(("partial", {"of": "add", "place": place}, {"constant": ONES}, "place is") for place in (2, -1, True, "1", None)),
+    ("partial", {"of": "add", "constant": 1.0}, {}, "constant is float"),
+    *((name, {"axes": axes}, {}, "ax.s") for name in ("sum", "max", "log_sum_exp") for axes in ([], [0], [-1, -1], -1)),
+    *(("sum", {"axes": [-1], "keepdims": keepdims}, {}, "keepdims is") for keepdims in (1, None, "no")),
+    *(("take", {"indices": indices}, {}, "no tuple of indices") for indices in ([], [-1], [1.0], [True], 1, "0", None)),
+    ("take", {"indices": [0], "axis": 0}, {}, "no feature axis"),
     *(("reshape", {"target": target}, {}, "no shape") for target in ([-1], [0, 2], [2.0], [True], "ab", None, 3)),
     *(("permute", {"order": order}, {}, "ax.s|each of") for order in ([], [-1, -1], [-1, -3], [1, 2], 1, None)),
     *(("repeat", {"count": count}, {}, "count") for count in (0, -1, 1.5, True, None, "3", [3])),

@@ -7,11 +7,11 @@ parameters come as numbers of the same dtype as `z`. At a kink `df` is what eage
 
 from __future__ import annotations
 
-from refgrad.activations import exponential, gated, piecewise, sigmoid
-from refgrad.activations.row import Activation, Kink, erfc, where
+from refgrad.activations import exponential, gated, mathematical, piecewise, sigmoid
+from refgrad.activations.row import Activation, Kink, erf, erfc, where
 
 ACTIVATIONS: dict[str, Activation] = {
-    row.name: row for room in (piecewise, exponential, sigmoid, gated) for row in room.ROWS
+    row.name: row for room in (piecewise, exponential, sigmoid, gated, mathematical) for row in room.ROWS
 }
 
-__all__ = ["ACTIVATIONS", "Activation", "Kink", "erfc", "where"]
+__all__ = ["ACTIVATIONS", "Activation", "Kink", "erf", "erfc", "where"]

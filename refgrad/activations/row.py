@@ -12,6 +12,7 @@ import numpy as np
 Elementwise = Callable[..., Any]
 
 _erfc = np.frompyfunc(math.erfc, 1, 1)
+_erf = np.frompyfunc(math.erf, 1, 1)
 
 
 def where(condition: Any, then: Any, otherwise: Any) -> Any:
@@ -22,6 +23,11 @@ def where(condition: Any, then: Any, otherwise: Any) -> Any:
 def erfc(z: Any) -> Any:
     """The complementary error function in z's dtype: `math.erfc` of each number, since NumPy has none."""
     return np.asarray(_erfc(z), z.dtype)
+
+
+def erf(z: Any) -> Any:
+    """The error function in z's dtype, in the same way."""
+    return np.asarray(_erf(z), z.dtype)
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,7 @@ class Activation:
 
     `f(z, *params)` and `df(z, *params)` are the function and its derivative, `kinks(*params)` and `jumps(*params)`
     say where the slope and where the value itself is discontinuous. `parameters` holds names and defaults in order.
+    `domain` is where it is a number.
     """
 
     name: str
@@ -54,6 +61,7 @@ class Activation:
     parameters: tuple[tuple[str, float], ...] = ()
     kinks: Callable[..., tuple[Kink, ...]] = lambda *_: ()
     jumps: Callable[..., tuple[float, ...]] = lambda *_: ()
+    domain: tuple[float, float] = (-math.inf, math.inf)
 
     @property
     def defaults(self) -> tuple[float, ...]:

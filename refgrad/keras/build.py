@@ -25,6 +25,7 @@ from refgrad.keras.canonical import LayerConfig, ModelConfig
 from refgrad.keras.custom import row
 from refgrad.keras.dialect import translate
 from refgrad.keras.matching import Path, Wanted, assign
+from refgrad.keras.operations.rows import Recipe
 from refgrad.keras.policies import PLAIN, POLICIES, stored_as, widened
 from refgrad.keras.rewriting import rewritten, so_far
 from refgrad.keras.rows import Arrays, Given, no_steps
@@ -37,8 +38,8 @@ from refgrad.sequential import Steps
 
 
 def _wanted(model: ModelConfig, above: Path = ()) -> tuple[Wanted, ...]:
-    """What each layer needs from the weights file."""
-    return tuple(_needed((*above, layer.name), layer) for layer in model.layers)
+    """What each layer needs from the weights file; operations have nothing there."""
+    return tuple(_needed((*above, layer.name), layer) for layer in model.layers if layer.operation is None)
 
 
 def _needed(path: Path, layer: LayerConfig) -> Wanted:
@@ -50,7 +51,7 @@ def _needed(path: Path, layer: LayerConfig) -> Wanted:
 
 
 def _layers(model: ModelConfig, above: Path = ()) -> Iterator[tuple[Path, LayerConfig]]:
-    """Every layer that is no model, by its path."""
+    """Every layer or operation that is no model, by its path."""
     for layer in model.layers:
         if layer.model is not None:
             yield from _layers(layer.model, (*above, layer.name))
@@ -89,6 +90,7 @@ class _Unfolding:
     nodes: list[Node] = field(default_factory=list)
     shapes: list[Shape] = field(default_factory=list)
     made: dict[Path, dict[tuple[Shape, ...], Steps]] = field(default_factory=dict)
+    drawn: dict[tuple[Path, int, tuple[Shape, ...]], Recipe] = field(default_factory=dict)
     calls: int = 0
 
     def add(self, op: Op, inputs: tuple[int, ...], name: str) -> int:
@@ -130,6 +132,20 @@ class _Unfolding:
             taken = (self.add(op, taken, name),)
         return taken[0]
 
+    def operate(
+        self, path: Path, layer: LayerConfig, call: int, generation: int, taken: tuple[int, ...]
+    ) -> tuple[int, ...]:
+        """The nodes that the outputs of an operation's call are, on these nodes."""
+        shapes = tuple(self.shapes[source] for source in taken)
+        key = (path, call, shapes)
+        if key not in self.drawn and layer.operation is not None:
+            found = layer.operation.recipe(layer.config, layer.arguments[call], shapes, generation, self.limits)
+            self.drawn[key] = found.astype(self.dtype)
+        nodes = [*taken]
+        for op, sources in self.drawn[key].steps:
+            nodes.append(self.add(op, tuple(nodes[source] for source in sources), "/".join(path)))
+        return tuple(nodes[output] for output in self.drawn[key].outputs)
+
     def unfold(self, model: ModelConfig, inputs: Sequence[int], above: Path = ()) -> tuple[int, ...]:
         """The nodes that a model's outputs are, called with these nodes."""
         outputs: dict[tuple[int, int], tuple[int, ...]] = {}
@@ -147,8 +163,12 @@ class _Unfolding:
             self.limits.check(
                 "merged", len(layer.calls[place[1]]), f"tensors that {_named(path, layer):.80} is called with"
             )
-            taken = tuple(outputs[t.layer, t.call][t.output] for t in layer.calls[place[1]])
-            if layer.model is None:
+            with naming(_named(path, layer)):
+                taken = tuple(_output(outputs[t.layer, t.call], t.output) for t in layer.calls[place[1]])
+            if layer.operation is not None:
+                with naming(_named(path, layer)):
+                    outputs[place] = self.operate(path, layer, place[1], model.generation, taken)
+            elif layer.model is None:
                 with naming(_named(path, layer)):
                     outputs[place] = (self.call(path, layer, model.generation, taken),)
             elif len(taken) != len(layer.model.inputs):
@@ -158,7 +178,16 @@ class _Unfolding:
                 raise FormatError(msg)
             else:
                 outputs[place] = self.unfold(layer.model, taken, path)
-        return tuple(outputs[end.layer, end.call][end.output] for end in model.outputs)
+        with naming("output_layers"):
+            return tuple(_output(outputs[end.layer, end.call], end.output) for end in model.outputs)
+
+
+def _output(nodes: tuple[int, ...], number: int) -> int:
+    """One of a call's outputs, of which an operation may have fewer than the file asks for."""
+    if number >= len(nodes):
+        msg = f"it takes output {number} of an operation that has {len(nodes)}"
+        raise FormatError(msg)
+    return nodes[number]
 
 
 def _labels(steps: Steps) -> str:
@@ -196,7 +225,7 @@ _TELLING = {
 def _told_by_weights(model: ModelConfig, arrays: dict[Path, Arrays], rank: int) -> int:
     """The last size of an input: what the first layer with weights takes, if nothing before it changes shapes."""
     for path, layer in _layers(model):
-        if layer.distributed:
+        if layer.distributed or layer.operation is not None:
             break
         array = arrays[path].get(_TELLING.get(layer.class_name, ""))
         axis = layer.config.get("axis", -1)
@@ -269,6 +298,8 @@ def build(raw: RawModel) -> Graph:
         stored = assign(_wanted(model), layers)
         arrays: dict[Path, Arrays] = {}
         for path, layer in _layers(model):
+            if layer.operation is not None:
+                continue
             with naming(_named(path, layer)):
                 arrays[path] = _checked(path, layer, stored.get(path, {}))
         unfolding = _Unfolding(arrays, _dtype(model, arrays), raw.limits)

@@ -45,7 +45,8 @@ def _leaves(value: Any) -> Iterator[Any]:
             yield found
 
 
-def _tensor(value: Any) -> Tensor:
+def tensor(value: Any) -> Tensor:
+    """A tensor by its triple."""
     if not isinstance(value, list) or len(value) != 3 or not isinstance(value[0], str):
         msg = f"{value!r:.80} is not [layer, call, output]"
         raise FormatError(msg)
@@ -75,7 +76,7 @@ def _of_keras_2(call: list[Any]) -> Tensors:
         if isinstance(entry, list) and entry[:1] == ["_CONSTANT_VALUE"]:
             msg = "it is called with a constant"
             raise UnsupportedError(msg)
-        found.append(_tensor(entry[:3] if with_keywords else entry))
+        found.append(tensor(entry[:3] if with_keywords else entry))
     return tuple(found)
 
 
@@ -98,7 +99,7 @@ def _of_keras_3(call: dict[str, Any]) -> Tensors:
         if not isinstance(inner, dict) or "keras_history" not in inner:
             msg = f"it is called with {value!r:.60}, which is no tensor of the model"
             raise UnsupportedError(msg)
-        found.append(_tensor(inner["keras_history"]))
+        found.append(tensor(inner["keras_history"]))
     return tuple(found)
 
 
@@ -128,7 +129,7 @@ def keys(value: Any) -> tuple[str, ...] | None:
 
 def ends(key: str, value: Any) -> Tensors:
     """The tensors that `input_layers` or `output_layers` name."""
-    found = tuple(_tensor(entry) for entry in _leaves(value))
+    found = tuple(tensor(entry) for entry in _leaves(value))
     if not found:
         msg = f"{key} is empty"
         raise FormatError(msg)

@@ -9,6 +9,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 from refgrad.errors import FormatError
+from refgrad.keras.arguments import Arguments
+from refgrad.keras.operations.rows import Operation
 from refgrad.keras.rows import Config
 from refgrad.keras.values import OpenShape
 
@@ -30,11 +32,14 @@ Call = tuple[Reference, ...]
 
 @dataclass(frozen=True, eq=False)
 class LayerConfig:
-    """A layer: a class of the table with exactly the keys of its row, or a model with its own layers.
+    """A layer: a class of the table with exactly the keys of its row, a model with its own layers, or an operation.
 
     `policy` is the dtype policy it is declared in, if it says; an InputLayer has no calls. `wrappers` are the classes
     of the layers around it, the outermost first, whose name it has, and `within` the names below that; `distributed` is
     over how many axes before its own they apply it.
+
+    An operation has the options of its config as they stand, and for each call the arguments that its tensors have
+    their places among.
     """
 
     class_name: str
@@ -47,6 +52,8 @@ class LayerConfig:
     wrappers: tuple[str, ...] = ()
     within: tuple[str, ...] = ()
     distributed: int = 0
+    operation: Operation | None = None
+    arguments: tuple[Arguments, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,6 @@ in `calls`, in `values`, or one key in a layer's row.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from refgrad.errors import FormatError, UnsupportedError, naming
 from refgrad.keras.archive import RawModel
+from refgrad.keras.bare import is_operation, operation
 from refgrad.keras.branches import merged
 from refgrad.keras.calls import Tensors, calls, ends, keys
 from refgrad.keras.canonical import UNNAMED, LayerConfig, ModelConfig, Reference
@@ -24,7 +24,7 @@ from refgrad.keras.outermost import by_shape, generation, with_names
 from refgrad.keras.policies import policy
 from refgrad.keras.refused import reason
 from refgrad.keras.rewriting import rewritten, within
-from refgrad.keras.rows import Row, built_in, canonical
+from refgrad.keras.rows import Row, built_in, canonical, check_entry
 from refgrad.keras.values import OpenShape, open_shape
 from refgrad.keras.wiring import connected
 from refgrad.keras.wrapping import MEANING, WRAPPERS, wrapped, wrapped_entry
@@ -32,16 +32,6 @@ from refgrad.limits import Limits
 
 _SEQUENTIAL = Row(inert=frozenset({"layers", "build_input_shape"}))
 _FUNCTIONAL = Row(inert=frozenset({"layers", "input_layers", "output_layers"}))
-_ENTRY = {
-    "class_name",
-    "config",
-    "module",
-    "registered_name",
-    "build_config",
-    "compile_config",
-    "name",
-    "shared_object_id",
-}
 
 
 def _entry(entry: Any) -> tuple[str, str]:
@@ -80,11 +70,6 @@ def _layer(entry: Any, generation: int) -> LayerConfig:
     class_name, name = _entry(entry)
     given = entry["config"]
     with naming(f"layer {name!r} ({class_name})"), within(name):
-        if re.match(r"keras\.(\w+\.)?ops\.", str(entry.get("module"))):
-            msg = (
-                "a bare operation (as x + y makes one) cannot be read yet; use the layer of that name, if there is one"
-            )
-            raise UnsupportedError(msg)
         if isinstance(class_name, CustomClass):
             return LayerConfig(class_name, name, given, policy(given.get("dtype")), _shape(entry), ())
         if not built_in(entry) and not reason(class_name):
@@ -95,9 +80,7 @@ def _layer(entry: Any, generation: int) -> LayerConfig:
             known = ", ".join((*LAYERS, *WRAPPERS))
             msg = f"this layer class is not supported{reason(class_name) or f'; these are: {known}'}"
             raise UnsupportedError(msg)
-        if unknown := sorted(set(entry) - _ENTRY):
-            msg = f"{unknown[0]!r} beside its config is not known and could change the output"
-            raise UnsupportedError(msg)
+        check_entry(entry)
         if class_name in WRAPPERS:
             inner = _layer(wrapped_entry(given, class_name), generation)
             rewritten("layers around others", f"{class_name} of {inner.class_name}: {MEANING[class_name]}")
@@ -211,12 +194,19 @@ def _functional(config: Any, generation: int) -> ModelConfig:
     called: list[tuple[Tensors, ...]] = []
     for entry in entries:
         class_name, name = _entry(entry)
-        layers.append(_layer({key: entry[key] for key in entry if key != "inbound_nodes"}, generation))
+        bare = is_operation(entry, generation)
+        alone = {key: entry[key] for key in entry if key != "inbound_nodes"}
+        layer = LayerConfig(class_name, name, {}, None, None, ()) if bare else _layer(alone, generation)
         with naming(f"layer {name!r} ({class_name})"):
             if entry.get("name", name) != name:
                 msg = f"its entry calls it {entry['name']!r:.60}, its config another name"
                 raise FormatError(msg)
-            called.append(calls(entry.get("inbound_nodes", [])))
+            if bare:
+                layer, tensors = operation(alone, name, entry.get("inbound_nodes", []))
+                called.append(tensors)
+            else:
+                called.append(calls(entry.get("inbound_nodes", [])))
+        layers.append(layer)
     _check_names([layer.name for layer in layers])
     model = connected(layers, called, inputs, outputs, generation)
     return replace(model, input_keys=keys(config["input_layers"]), output_keys=keys(config["output_layers"]))

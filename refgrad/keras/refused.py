@@ -8,7 +8,7 @@ _INSTEAD = "save the part of the model before or after it as a model of its own"
 
 _REASONS = (
     (r"Lambda", "it holds Python code, which is never run; write it with Keras's own layers"),
-    (r"(TFOp|SlicingOp)Lambda|TensorFlowOpLayer", "a bare TensorFlow operation; use the layer of that name"),
+    (r"TensorFlowOpLayer", "a bare operation as TensorFlow 2.0 to 2.3 wrote it; a later one reads and saves it anew"),
     (r"(Depthwise|Separable|Atrous)*Conv(olution)?(LSTM)?\d?D?\w*|Deconvolution\w*", "it convolves"),
     (r".*Pool(ing)?\dD", "it pools"),
     (r"LocallyConnected\dD|ZeroPadding\dD|Cropping\dD|UpSampling[23]D", "it works on images or series"),

@@ -25,6 +25,14 @@ _EVERYWHERE = frozenset({"name", "trainable", "dtype", "dynamic"})
 _SHAPES = frozenset({"batch_input_shape", "batch_shape", "input_shape", "input_dim", "input_length", "input_dtype"})
 """What layers of every class may say of their input, as their shape is read elsewhere."""
 
+_ENTRY = frozenset(
+    {
+        *("class_name", "config", "module", "registered_name"),
+        *("build_config", "compile_config", "name", "shared_object_id"),
+    }
+)
+"""What an entry of a model's layers may hold, beside whom it is called by."""
+
 
 @dataclass(frozen=True)
 class Given:
@@ -113,6 +121,13 @@ def built_in(entry: Mapping[str, Any]) -> bool:
         return False
     home = str(entry.get("module", "keras")).split(".")[0]
     return home in ("keras", "tf_keras", "tensorflow") or (class_name, home) == ("function", "builtins")
+
+
+def check_entry(entry: Mapping[str, Any]) -> None:
+    """Refuse what stands beside a layer's config and is not known."""
+    if unknown := sorted(set(entry) - _ENTRY):
+        msg = f"{unknown[0]!r} beside its config is not known and could change the output"
+        raise UnsupportedError(msg)
 
 
 def canonical(row: Row, stated: Config) -> dict[str, Any]:

@@ -68,7 +68,9 @@ def connected(
         alone = layer.model is not None and not layer.wrappers and counts[index] == 1 and tensor.call in (0, 1)
         call = 0 if alone else tensor.call - first(index, at_an_end)
         count = 1 if layer.model is None else len(layer.model.outputs)
-        if not 0 <= call < counts[index] or tensor.output >= count:
+        # How many outputs an operation has, its tensors' shapes say.
+        too_high = layer.operation is None and tensor.output >= count
+        if not 0 <= call < counts[index] or too_high:
             what = f"output {tensor.output} of call {tensor.call} of layer {tensor.layer!r} ({layer.class_name})"
             if layer.class_name == "InputLayer":
                 msg = f"it takes {what}, which is no input of the model or has one output only"

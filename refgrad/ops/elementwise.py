@@ -105,8 +105,8 @@ class Elementwise(Op):
         """σ²(y) = f′(z)² σ²(z); the rounding of f itself is in the next affine map's first term."""
         (z,), (variance_of_z,) = inputs, variances
         slope = self.row.df(z.astype(np.float64), *self.parameters)
-        scaled: Array = np.square(slope) * variance_of_z
-        return scaled
+        # An exact input adds nothing, however steep the function is there.
+        return np.where(variance_of_z == 0, 0, np.square(slope) * variance_of_z)
 
     def cost(self, k: int, *shapes: Shape) -> int:
         """k for each number: one multiplication."""
