@@ -106,3 +106,121 @@ def test_the_writers_spell_differently():
         "keras-3.6": "--x-x",
         "keras-3.10": "--x-x",
     }
+
+
+# Weights of equal shapes in the wrong places: names in the file say so, and nothing may be read wrongly.
+
+
+def swapped_names(file):
+    """Two layers of one shape under each other's names in the list of layers: as the file says it, only wrong order."""
+    names = [*file.attrs["layer_names"]]
+    one, other = names.index("dense_3"), names.index("dense_10")
+    names[one], names[other] = names[other], names[one]
+    file.attrs["layer_names"] = names
+
+
+def without(file):
+    del file["dense_10"]
+    file.attrs["layer_names"] = [name for name in file.attrs["layer_names"] if name != "dense_10"]
+
+
+def renamed(file):
+    file.move("dense_10", "dense_9")
+    file.attrs["layer_names"] = [name.replace("dense_10", "dense_9") for name in file.attrs["layer_names"]]
+
+
+def twice(file):
+    file.attrs["layer_names"] = [name.replace("dense_10", "dense_3") for name in file.attrs["layer_names"]]
+
+
+WRONG = {
+    "missing": (without, "without weights 'dense_10'"),
+    "of another name": (renamed, "without weights 'dense_10'; weights without a layer 'dense_9'"),
+    "one twice": (twice, "two layers named 'dense_3'"),
+}
+
+
+def edited(edit, tmp_path, content):
+    path = tmp_path / "weights.h5"
+    path.write_bytes(content)
+    with h5py.File(path, "r+") as file:
+        edit(file)
+    return path
+
+
+@pytest.mark.parametrize("name", WRONG)
+@pytest.mark.parametrize("writer", ["keras-2.6", "tf-2.15", "keras-3.10"])
+def test_weights_of_equal_shapes_are_not_taken_for_each_other(name, writer, tmp_path):
+    edit, message = WRONG[name]
+    held = files(writer)
+    path = edited(edit, tmp_path, held["chain.legacy_weights.h5"])
+    with pytest.raises(refgrad.MismatchError, match=message):
+        refgrad.load(held["chain.json"], weights=path)
+
+
+@pytest.mark.parametrize("writer", ["keras-2.6", "tf-2.15", "keras-3.10"])
+def test_permuted_weights_are_found_by_name(writer, tmp_path):
+    held = files(writer)
+    path = edited(swapped_names, tmp_path, held["chain.legacy_weights.h5"])
+    found = refgrad.load(held["chain.json"], weights=path)
+    assert found.digest == loaded(writer, "chain", "json+legacy weights").digest
+
+
+def exchanged(file):
+    """The arrays of two groups of one shape, with the names they belong to: numbers say another thing then."""
+    file.move("layers/dense_3", "kept")
+    file.move("layers/dense_10", "layers/dense_3")
+    file.move("kept", "layers/dense_10")
+
+
+@pytest.mark.parametrize("writer", ["keras-3.6", "keras-3.10"])
+def test_groups_whose_names_and_numbers_disagree_are_refused(writer, tmp_path):
+    held = files(writer)
+    path = edited(exchanged, tmp_path, held["chain.weights.h5"])
+    with pytest.raises(refgrad.MismatchError, match=r"its name leads to group 'dense_(3|10)', its number does not"):
+        refgrad.load(held["chain.json"], weights=path)
+
+
+@pytest.mark.parametrize("writer", ["tf-2.12", "tf-2.15", "keras-3.0", "keras-3.10"])
+def test_a_numbered_group_too_few_is_refused(writer, tmp_path):
+    """Where there are no names, the ones behind it would all move up by one, at equal shapes."""
+
+    def shorter(file):
+        layers = next(file[name] for name in file if name != "vars")
+        del layers["dense_6"]
+
+    held = files(writer)
+    with pytest.raises(refgrad.MismatchError, match=r"14 Dense layers, the weights have 13|without weights"):
+        refgrad.load(held["chain.json"], weights=edited(shorter, tmp_path, held["chain.weights.h5"]))
+
+
+COLUMNS = (".keras", ".h5", ".weights.h5", ".legacy_weights.h5")
+
+
+def table():
+    """The page's table, of what lies in the repository."""
+    versions = json.loads((GOLDEN / "golden.json").read_text())
+    today = f"TensorFlow {versions['tensorflow']}"
+    rows = {("Keras", tuple(map(int, versions["keras3"].split(".")))): ("xxxx", f"own files; {today}")}
+    rows["tf_keras", tuple(map(int, versions["tf_keras"].split(".")))] = ("xxxx", f"own files; {today}")
+    for writer, about in ABOUT.items():
+        held = {name.removeprefix("branches") for name in files(writer) if name.startswith("branches")}
+        others = {name.removeprefix("chain") for name in files(writer) if name.startswith("chain")}
+        marks = "".join("x" if c in held else "o" if c in others else "-" for c in COLUMNS)
+        library, number = about["derivatives"].split()
+        named = {"tensorflow": "TensorFlow", "jax": "JAX"}[library]
+        rows["Keras", tuple(map(int, about["keras"].split(".")))] = (
+            marks,
+            f"own files; its values by {named} {number}",
+        )
+    words = {"x": "yes", "o": "yes; it cannot write some nested models", "-": "not yet there"}
+    return [
+        f"| {name} {'.'.join(map(str, version))} | {' | '.join(words[mark] for mark in marks)} | {evidence} |"
+        for (name, version), (marks, evidence) in sorted(rows.items())
+    ]
+
+
+def test_the_page_says_which_writers_are_covered():
+    """Rows of the page that are of own files are those that lie here: make one, and write it down."""
+    page = (GOLDEN.parents[1] / "docs" / "writers.md").read_text().splitlines()
+    assert [line for line in page if "own files" in line and line.startswith("|")] == table()
