@@ -1,7 +1,7 @@
 """Old spellings: each is one change to a file in Keras 2.4's words, and must give the very same network.
 
-No Keras before 2.14 can be installed beside a current Python: these files are written from the formats' rules, by h5py
-and JSON, as real ones were seen to be.
+No Keras before 2.6 runs beside a current Python: these files are written from the formats' rules, by h5py and JSON, as
+real ones were seen to be. What 2.6 and later wrote themselves is in `test_keras_writers.py`.
 """
 
 from __future__ import annotations

@@ -34,8 +34,15 @@ def flag(value: Any) -> bool:
     return value
 
 
+def _unwrapped(value: Any) -> Any:
+    """A NumPy array, or a parameter that Keras 2.12 keeps as a NumPy scalar, as .keras files write them."""
+    wrapped = value.get("config") if isinstance(value, dict) and value.get("class_name") == "__numpy__" else None
+    return wrapped.get("value") if isinstance(wrapped, dict) else value
+
+
 def number(value: Any) -> float:
     """A finite number."""
+    value = _unwrapped(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not -_LARGEST <= value <= _LARGEST:
         msg = f"{value!r:.40} is not a number within float32's range"
         raise FormatError(msg)
@@ -44,6 +51,7 @@ def number(value: Any) -> float:
 
 def not_negative(value: Any) -> float:
     """A finite number from 0 on."""
+    value = _unwrapped(value)
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= _LARGEST:
         msg = f"{value!r:.40} is not a number from 0 to float32's largest"
         raise FormatError(msg)
@@ -57,10 +65,8 @@ def limit(value: Any) -> float:
 
 def numbers(value: Any) -> Array:
     """A number or a (nested) list of numbers, plain or as Keras writes a NumPy array."""
-    wrapped = value.get("config") if isinstance(value, dict) and value.get("class_name") == "__numpy__" else None
-    given = wrapped.get("value") if isinstance(wrapped, dict) else value
     try:
-        array = np.asarray(given)
+        array = np.asarray(_unwrapped(value))
     except ValueError:
         array = np.asarray(None)
     found = array.astype(np.float64) if array.dtype.kind in "fiu" else np.asarray(np.nan)
