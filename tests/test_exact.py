@@ -563,6 +563,87 @@ def test_a_case_of_ops_where_which_is_drawn_matters():
                 np.testing.assert_allclose(value, block, rtol=1e-14, atol=1e-15)
 
 
+def local_at(op, shapes, tensors, kink):
+    """A rule's value and the columns of its Jacobians, as balls."""
+    from flint import fmpq, fmpz
+
+    from refgrad.exact.local import Site
+    from refgrad.exact.rules import rule
+    from refgrad.exact.tensors import Integers
+
+    op = op.astype(np.dtype("float64"))
+    found = rule(type(op))(op, tensors, Site(shapes, op.shape(*shapes), np.dtype("float64"), kink))
+    parts = [found.value.balls().numbers.ravel()]
+    for shape, step in zip(shapes, found.maps, strict=True):
+        n = int(np.prod(shape))
+        unit = np.full((n, 1, n), fmpz(0), object)
+        unit[np.arange(n), 0, np.arange(n)] = fmpz(1)
+        parts.append(step.push(Integers(unit, fmpq(1))).balls().numbers.ravel())
+    return np.concatenate(parts)
+
+
+def holds_all(op, shapes, points, kink):
+    """Whether balls around some points give balls that hold what each point, and each corner, gives."""
+    from flint import arb
+
+    from refgrad.exact.tensors import Balls, objects, read
+
+    flat = [np.stack([point[i].ravel() for point in points]) for i in range(len(shapes))]
+    lowest, highest = ([end(x, axis=0, keepdims=True) for x in flat] for end in (np.min, np.max))
+    wide = [
+        Balls(
+            objects(
+                [arb(a).union(arb(b)) for a, b in zip(low.ravel().tolist(), high.ravel().tolist(), strict=True)],
+                low.shape,
+            )
+        )
+        for low, high in zip(lowest, highest, strict=True)
+    ]
+    held = local_at(op, shapes, wide, kink)
+    for place in range(len(points)):
+        there = local_at(op, shapes, [read(x[place : place + 1]) for x in flat], kink)
+        bad = [
+            (one, other) for one, other in zip(held, there, strict=True) if not (one.overlaps(other) or one.is_nan())
+        ]
+        assert not bad, (op.name, bad[:3])
+    return np.mean([number.is_finite() for number in held])
+
+
+@pytest.mark.parametrize("kink", ["keras", "left", "right", "mean"])
+@pytest.mark.parametrize(("name", "parameters"), ROWS, ids=str)
+def test_a_ball_over_a_kink_gives_balls_that_hold_both_sides(name, parameters, kink):
+    op = Elementwise(name, parameters)
+    places = sorted({0.0, *(place.where for place in op.kinks), *op.jumps})
+    for place in places:
+        points = [[np.array([place + step])] for step in (-0.25, -0.125, 0.0, 0.0625, 0.25)]
+        assert holds_all(op, [(1,)], points, kink) == 1
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_wide_balls_give_balls_that_hold_all_points(case):
+    rng = np.random.default_rng(2)
+    centre = [x[0] for x in case.inputs]
+    near = [[x + 0.05 * rng.integers(-2, 3, size=x.shape) for x in centre] for _ in range(6)]
+    tied = [[np.full_like(x, x.flat[0]) for x in centre]]
+    for points in ([centre, *near], [*tied, *near[:2]]):
+        holds_all(case.op, case.shapes, points, "keras")
+
+
+def test_a_wide_ball_over_the_least_length_holds_both_derivatives():
+    from refgrad.ops import Dot
+
+    points = [[np.array([3.0, 4.0]) * scale, np.array([1.0, 2.0])] for scale in (0.75, 1.0, 1.25)]
+    assert holds_all(Dot((-1, -1), True, 5.0), [(2,), (2,)], points, "keras") == 1
+
+
+@pytest.mark.parametrize(("name", "parameters"), ROWS, ids=str)
+def test_a_jump_itself_belongs_to_the_side_of_the_definition(name, parameters):
+    op = Elementwise(name, parameters)
+    for place in op.jumps:
+        wanted = oracle.FUNCTIONS[name](mpmath.mpf(place), *parameters)
+        assert truth(alone(op, [(1,)]), place).value[0] == float(wanted)
+
+
 def test_what_is_no_number_is_refused():
     net = refgrad.Network.sequential([(np.eye(2), None, "relu")])
     for bad in (np.nan, np.inf):
