@@ -285,7 +285,7 @@ def test_the_report_as_json(tmp_path):
     assert found["samples"][5]["verdict"] == "discrepant"
     assert found["samples"][5]["error"] == "inf"
     assert found["model"]["digest"] == NET.digest
-    assert set(found["counts"]) == set(VERDICTS)
+    assert set(found["counts"]) == set(VERDICTS) - {"kink_flip"}
 
 
 tensorflow = pytest.mark.tensorflow

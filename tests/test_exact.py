@@ -320,6 +320,23 @@ def test_a_zero_that_cancels_in_balls_keeps_its_enclosure_or_rounds_to_zero():
     assert many.jacobian[0, 0, 0] == 0
 
 
+def test_a_side_that_more_bits_tell_is_told():
+    """relu((e^−100 + 1) − 1): 96 bits do not hold e^−100 beside 1."""
+    steps = [
+        ("e", Elementwise("exponential")),
+        ("up", Rescaling(np.array(1.0), np.array(1.0))),
+        ("down", Rescaling(np.array(1.0), np.array(-1.0))),
+        ("act", RELU),
+    ]
+    net = refgrad.Network(chain((1,), steps, np.dtype("float64"), Provenance()))
+    assert truth(net, [-100.0], most_bits=96).pattern["act"].tolist() == [[-1]]
+    found = truth(net, [-100.0])
+    assert found.pattern["act"].tolist() == [[2]]
+    assert found.precision.tolist() == [384]
+    with mpmath.workdps(80):
+        assert found.value[0, 0] == found.jacobian[0, 0, 0] == float(mpmath.exp(-100))
+
+
 def _twice_tanh():
     """tanh(x) − tanh(x), which balls don't know to be the same."""
     from refgrad.ops import Subtract
@@ -359,6 +376,7 @@ def test_where_balls_cannot_tell_the_side_both_slopes_are_enclosed(way):
     net = refgrad.Network(Graph(nodes, (0,), (6,), ("x",), ("y",), np.dtype("float64"), Provenance()))
     found = truth(net, [0.25])
     assert found.pattern["act"].tolist() == [[-1]]
+    assert not found.on_kink.any()
     assert found.value_lower[0, 0] <= 0.5 <= found.value_upper[0, 0]
     assert found.value_proved.all() == (way == "hull")
     if way == "jump":
