@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -107,16 +107,9 @@ def _rounding(graph: Graph, inputs: Sequence[Array]) -> tuple[list[Array], NearK
     return [np.concatenate(of_output) for of_output in zip(*sigmas, strict=True)], joined(kinks)
 
 
-def compare(
-    graph: Graph, inputs: Sequence[Array], ours: Answer, theirs: Answer, excused: Mask | None = None
-) -> Agreement:
-    """Compare two answers about a graph at inputs `(batch, *in)`.
-
-    `excused` are the samples in which a kink may be why they differ, where somebody knows; None is all.
-    """
+def compare(graph: Graph, inputs: Sequence[Array], ours: Answer, theirs: Answer) -> Agreement:
+    """Compare two answers about a graph at inputs `(batch, *in)`."""
     sigma, kinks = _rounding(graph, inputs)
-    if excused is not None:
-        kinks = replace(kinks, near=kinks.near & excused, jump=kinks.jump & excused)
     y, y_other = _alike(ours.values, theirs.values, "value")
     j, j_other = _alike(_joined(ours.jacobians), _joined(theirs.jacobians), "Jacobian")
 

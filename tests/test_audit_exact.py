@@ -65,8 +65,8 @@ def wrong(net, by):
     return answer
 
 
-def test_what_is_wrong_is_found_with_no_excuse_but_a_flip(monkeypatch):
-    """At x = 1 exactly the unit is off by a distance that float32 hardly sees, and yet it is off in both."""
+def test_what_is_wrong_is_found_away_from_kinks(monkeypatch):
+    """Near one, where a unit is off by a distance that float32 hardly sees, it is excused, but not named a flip."""
     net, _ = on_edge()
     edge = np.float32(1 + STEP) - np.float32(2.0**-23)
     x = np.concatenate([[edge], np.linspace(1.5, 2.5, 30)]).astype("float32")
@@ -74,9 +74,8 @@ def test_what_is_wrong_is_found_with_no_excuse_but_a_flip(monkeypatch):
     monkeypatch.setattr(
         room, "answer", wrong(net, lambda block: np.where(np.arange(len(block))[:, None, None] == 0, 5, block))
     )
-    seen, unseen = (refgrad.audit(net, x, "exact", engine=engine) for engine in ("numpy", "auto"))
-    assert seen.samples["verdict"][0] == "discrepant"
-    assert unseen.samples["verdict"][0] == "near_kink"
+    for engine in ("numpy", "auto"):
+        assert refgrad.audit(net, x, "exact", engine=engine).samples["verdict"][0] == "near_kink"
     monkeypatch.setattr(room, "answer", wrong(net, lambda block: -block))
     assert refgrad.audit(net, x[1:], "exact").counts["discrepant"] == 30
 

@@ -12,28 +12,18 @@ from refgrad import exact
 from refgrad.agreement import Agreement, Answer
 from refgrad.arrays import Array
 from refgrad.auditing.report import KINK_FLIP, NEAR_KINK
-from refgrad.derivatives.margins import Mask, distances
-from refgrad.derivatives.products import linearize
 from refgrad.ends import choose
 from refgrad.network import Network
-
-_TOLD = ("elementwise", "prelu", "maximum", "minimum")
-"""Ops whose every kink is in their pattern."""
 
 HOW = "exact truth (integers and balls, rounded to float64)"
 
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """The truth as an answer to compare with, and the units of each sample that rounding puts elsewhere.
-
-    `excused` are the samples in which a kink may be why the two differ: those with such a unit, and all where the
-    network has ops whose kinks are no units' own.
-    """
+    """The truth as an answer to compare with, and the units of each sample that rounding puts elsewhere."""
 
     answer: Answer
     flipped: list[tuple[str, ...]]
-    excused: Mask
 
 
 def _nearest(ours: Array, value: Array, lower: Array, upper: Array, proved: Array) -> Array:
@@ -55,10 +45,7 @@ def ask(net: Network, inputs: Sequence[Array], ours: Answer) -> Truth:
         tuple(_nearest(*side) for side in zip(own, *(by.unpack(part, "J") for part in row), strict=True))
         for own, *row in rows
     )
-    flipped = exact.flips(net, inputs, found)
-    point = linearize(net.graph, [x[:1] for x in inputs], "keras")
-    untold = any(net.graph.nodes[index].op.name not in _TOLD for index, *_ in distances(point))
-    return Truth(Answer(values, jacobians), flipped, np.array([bool(units) or untold for units in flipped], bool))
+    return Truth(Answer(values, jacobians), exact.flips(net, inputs, found))
 
 
 def settled(agreement: Agreement) -> Agreement:

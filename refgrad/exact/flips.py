@@ -17,6 +17,7 @@ def flips(net: Network, inputs: Sequence[Array], truth: Exact) -> list[tuple[str
     """For each sample of a batch, the units that the network's own arithmetic has elsewhere than `truth` has them.
 
     A unit's place is that of its pre-activation as NumPy computes it, seen exactly; what the truth leaves open is none.
+    Kernels, and NumPy in batches of another length, add in another order and may flip others.
     """
     ready = evaluator((net.graph, "keras", net.dtype, 1))
     found: list[list[str]] = [[] for _ in inputs[0]]
