@@ -169,8 +169,14 @@ def as_fraction(number):
     return Fraction((-1) ** sign * int(mantissa)) * Fraction(2) ** exponent
 
 
-def is_near(number, almost):
-    """Whether a float is the nearest to a number that a fraction is to 25 digits."""
+FAR = [sign * size for sign in (-1, 1) for size in (1e-3, 40.25, 300.5, 750.5, 1e6, 1e30, 1.7e38)]
+
+
+def is_near(number, truth):
+    """Whether a float is the nearest to a number that mpmath has to 25 digits."""
+    if not mpmath.mpf("1e-400") < abs(truth) < mpmath.mpf("1e400"):
+        return number == (0 if abs(truth) < 1 else np.inf * float(mpmath.sign(truth)))
+    almost = as_fraction(truth)
     return any(is_nearest(number, almost * (1 + Fraction(way, 10**25))) for way in (-1, 0, 1))
 
 
@@ -207,7 +213,7 @@ def test_every_activation_rounds_to_the_float_nearest_to_the_mathematics(name, p
     for of, function in constants(dtype).items():
         monkeypatch.setitem(oracle.FUNCTIONS, of, function)
     net = alone(Elementwise(name, parameters), [(1,)], dtype)
-    z = np.concatenate([np.linspace(-9.1, 9.2, 25), [-300.5, -40.25, -1e-3, 1e-3, 40.25, 300.5]]).astype(dtype)
+    z = np.concatenate([np.linspace(-9.1, 9.2, 25), FAR]).astype(dtype)
     row = ACTIVATIONS[name]
     z = z[~np.isin(z, [*(kink.where for kink in row.kinks(*parameters)), *row.jumps(*parameters)])]
     found = truth(net, z, dtype=dtype)
@@ -218,7 +224,7 @@ def test_every_activation_rounds_to_the_float_nearest_to_the_mathematics(name, p
             (found.value[place, 0], true_value(name, parameters, number)),
             (found.jacobian[place, 0, 0], true_slope(name, parameters, number)),
         ):
-            assert is_near(rounded, as_fraction(exact)), (number, rounded, exact)
+            assert is_near(rounded, exact), (number, rounded, exact)
 
 
 @pytest.mark.parametrize("kink", ["keras", "left", "right", "mean"])
@@ -320,6 +326,23 @@ def test_a_zero_that_cancels_in_balls_keeps_its_enclosure_or_rounds_to_zero():
     assert many.jacobian[0, 0, 0] == 0
 
 
+def test_a_side_that_more_bits_tell_is_told():
+    """relu((e^−100 + 1) − 1): 96 bits do not hold e^−100 beside 1."""
+    steps = [
+        ("e", Elementwise("exponential")),
+        ("up", Rescaling(np.array(1.0), np.array(1.0))),
+        ("down", Rescaling(np.array(1.0), np.array(-1.0))),
+        ("act", RELU),
+    ]
+    net = refgrad.Network(chain((1,), steps, np.dtype("float64"), Provenance()))
+    assert truth(net, [-100.0], most_bits=96).pattern["act"].tolist() == [[-1]]
+    found = truth(net, [-100.0])
+    assert found.pattern["act"].tolist() == [[2]]
+    assert found.precision.tolist() == [384]
+    with mpmath.workdps(80):
+        assert found.value[0, 0] == found.jacobian[0, 0, 0] == float(mpmath.exp(-100))
+
+
 def _twice_tanh():
     """tanh(x) − tanh(x), which balls don't know to be the same."""
     from refgrad.ops import Subtract
@@ -359,6 +382,8 @@ def test_where_balls_cannot_tell_the_side_both_slopes_are_enclosed(way):
     net = refgrad.Network(Graph(nodes, (0,), (6,), ("x",), ("y",), np.dtype("float64"), Provenance()))
     found = truth(net, [0.25])
     assert found.pattern["act"].tolist() == [[-1]]
+    assert not found.on_kink.any()
+    assert refgrad.exact.flips(net, [np.array([[0.25]])], found) == [()]
     assert found.value_lower[0, 0] <= 0.5 <= found.value_upper[0, 0]
     assert found.value_proved.all() == (way == "hull")
     if way == "jump":
@@ -561,6 +586,87 @@ def test_a_case_of_ops_where_which_is_drawn_matters():
             _, jacobian = everything(net, given_x, kink=kink, engine="numpy")
             for (_, block), (value, *_) in zip(entries(jacobian), sides(found, net)[1:], strict=True):
                 np.testing.assert_allclose(value, block, rtol=1e-14, atol=1e-15)
+
+
+def local_at(op, shapes, tensors, kink):
+    """A rule's value and the columns of its Jacobians, as balls."""
+    from flint import fmpq, fmpz
+
+    from refgrad.exact.local import Site
+    from refgrad.exact.rules import rule
+    from refgrad.exact.tensors import Integers
+
+    op = op.astype(np.dtype("float64"))
+    found = rule(type(op))(op, tensors, Site(shapes, op.shape(*shapes), np.dtype("float64"), kink))
+    parts = [found.value.balls().numbers.ravel()]
+    for shape, step in zip(shapes, found.maps, strict=True):
+        n = int(np.prod(shape))
+        unit = np.full((n, 1, n), fmpz(0), object)
+        unit[np.arange(n), 0, np.arange(n)] = fmpz(1)
+        parts.append(step.push(Integers(unit, fmpq(1))).balls().numbers.ravel())
+    return np.concatenate(parts)
+
+
+def holds_all(op, shapes, points, kink):
+    """Whether balls around some points give balls that hold what each point, and each corner, gives."""
+    from flint import arb
+
+    from refgrad.exact.tensors import Balls, objects, read
+
+    flat = [np.stack([point[i].ravel() for point in points]) for i in range(len(shapes))]
+    lowest, highest = ([end(x, axis=0, keepdims=True) for x in flat] for end in (np.min, np.max))
+    wide = [
+        Balls(
+            objects(
+                [arb(a).union(arb(b)) for a, b in zip(low.ravel().tolist(), high.ravel().tolist(), strict=True)],
+                low.shape,
+            )
+        )
+        for low, high in zip(lowest, highest, strict=True)
+    ]
+    held = local_at(op, shapes, wide, kink)
+    for place in range(len(points)):
+        there = local_at(op, shapes, [read(x[place : place + 1]) for x in flat], kink)
+        bad = [
+            (one, other) for one, other in zip(held, there, strict=True) if not (one.overlaps(other) or one.is_nan())
+        ]
+        assert not bad, (op.name, bad[:3])
+    return np.mean([number.is_finite() for number in held])
+
+
+@pytest.mark.parametrize("kink", ["keras", "left", "right", "mean"])
+@pytest.mark.parametrize(("name", "parameters"), ROWS, ids=str)
+def test_a_ball_over_a_kink_gives_balls_that_hold_both_sides(name, parameters, kink):
+    op = Elementwise(name, parameters)
+    places = sorted({0.0, *(place.where for place in op.kinks), *op.jumps})
+    for place in places:
+        points = [[np.array([place + step])] for step in (-0.25, -0.125, 0.0, 0.0625, 0.25)]
+        assert holds_all(op, [(1,)], points, kink) == 1
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_wide_balls_give_balls_that_hold_all_points(case):
+    rng = np.random.default_rng(2)
+    centre = [x[0] for x in case.inputs]
+    near = [[x + 0.05 * rng.integers(-2, 3, size=x.shape) for x in centre] for _ in range(6)]
+    tied = [[np.full_like(x, x.flat[0]) for x in centre]]
+    for points in ([centre, *near], [*tied, *near[:2]]):
+        holds_all(case.op, case.shapes, points, "keras")
+
+
+def test_a_wide_ball_over_the_least_length_holds_both_derivatives():
+    from refgrad.ops import Dot
+
+    points = [[np.array([3.0, 4.0]) * scale, np.array([1.0, 2.0])] for scale in (0.75, 1.0, 1.25)]
+    assert holds_all(Dot((-1, -1), True, 5.0), [(2,), (2,)], points, "keras") == 1
+
+
+@pytest.mark.parametrize(("name", "parameters"), ROWS, ids=str)
+def test_a_jump_itself_belongs_to_the_side_of_the_definition(name, parameters):
+    op = Elementwise(name, parameters)
+    for place in op.jumps:
+        wanted = oracle.FUNCTIONS[name](mpmath.mpf(place), *parameters)
+        assert truth(alone(op, [(1,)]), place).value[0] == float(wanted)
 
 
 def test_what_is_no_number_is_refused():

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from refgrad.agreement import Agreement, Answer, compare
 from refgrad.arrays import Array, Shape
+from refgrad.auditing import truth
 from refgrad.auditing.frameworks import FRAMEWORKS
 from refgrad.auditing.frameworks.reference import Question, Reference
 from refgrad.auditing.report import DISCREPANT, NEAR_KINK, OK, SAMPLE, Report
@@ -46,7 +47,7 @@ def _ask(
     if callable(against):
         return _from_function(against, net, inputs)
     if not isinstance(against, str) or against not in FRAMEWORKS:
-        msg = f"against={against!r} is none of {', '.join(map(repr, FRAMEWORKS))}, nor a function x -> (y, J)"
+        msg = f"against={against!r} is none of {', '.join(map(repr, FRAMEWORKS))}, 'exact', nor a function x -> (y, J)"
         raise InputError(msg)
     origin = net.graph.provenance
     if model is None:
@@ -110,7 +111,7 @@ def audit(
     weights: Any = None,
     engine: Engine = "auto",
 ) -> Report:
-    """Compare a network's values and Jacobians at x with those of a framework, or of any function x -> (y, J).
+    """Compare values and Jacobians at x with those of a framework, of any function x -> (y, J), or the truth.
 
     Several inputs or outputs come and go as they do in `net.value_and_jacobian`.
 
@@ -119,16 +120,28 @@ def audit(
     within 8 standard deviations of its own rounding error from it; there the slope is a choice, so only the value is
     judged (near a jump, where the value is one too, that it is finite). Elsewhere |ΔJ| may be 1e-13 of max|J| over the
     set in float64, and 64·2⁻²⁴·√(Σ widths) of it in float32.
+
+    `against="exact"` asks `refgrad.exact`, which knows on which side of its kinks every unit is: a sample near a kink
+    that is right all the same is judged as all others are, and where rounding flips units the report names them, as far
+    as NumPy's own arithmetic shows: sums of other lengths of batch, or of kernels, round differently.
     """
     if not isinstance(net, Network):
         msg = f"audit() takes a Network, not a {type(net).__name__}"
         raise InputError(msg)
     inputs, _ = as_inputs(x, net.input_names, net.input_shapes, net.dtype)
-    theirs = _ask(net, inputs, against, model, config, weights)
-    agreement = compare(net.graph, inputs, answer(net, inputs, engine=engine), theirs.answer)
+    ours = answer(net, inputs, engine=engine)
+    if against == "exact":
+        known = truth.ask(net, inputs, ours)
+        theirs = Reference(known.answer, truth.HOW)
+        agreement = truth.settled(compare(net.graph, inputs, ours, known.answer))
+        samples = truth.named(_verdicts(net, agreement), known)
+    else:
+        theirs = _ask(net, inputs, against, model, config, weights)
+        agreement = compare(net.graph, inputs, ours, theirs.answer)
+        samples = _verdicts(net, agreement)
     origin = net.graph.provenance
     return Report(
-        samples=_verdicts(net, agreement),
+        samples=samples,
         against=theirs.how,
         model={"digest": net.digest, "dtype": net.dtype.name, "writer": origin.writer, "container": origin.container},
         scale=agreement.jacobian_scale,

@@ -89,7 +89,9 @@ _OPTIONS = {
     ),
     "golden": _option("--golden", type=_count, metavar="N", help="samples recorded in an .npz to verify it with (16)"),
     "dtype": _option("--dtype", choices=("float32", "float64"), help="compute in this dtype instead of the file's"),
-    "against": _option("--against", choices=tuple(FRAMEWORKS), default="tensorflow", help="who to ask (tensorflow)"),
+    "against": _option(
+        "--against", choices=(*FRAMEWORKS, "exact"), default="tensorflow", help="who to ask (tensorflow)"
+    ),
     "reference": _option("--reference", metavar="FILE", help="the model file that the framework loads (MODEL)"),
     "at": _option("--input", action="append", metavar="X", help=f"{_INPUT}; '-': CSV from standard input"),
     "samples": _option("--samples", type=_count, default=1000, metavar="N", help="standard normal inputs (1000)"),

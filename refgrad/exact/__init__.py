@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from refgrad.exact.flips import flips
 from refgrad.exact.truth import Exact, value_and_jacobian
 
-__all__ = ["Exact", "value_and_jacobian"]
+__all__ = ["Exact", "flips", "value_and_jacobian"]

@@ -77,20 +77,34 @@ def _selu(single: Single) -> Parts:
     return [smooth(lambda z: below * _expm1(z), lambda z: below * _exp(z)), (0, _OF_LEFT), polynomial(0, scale)]
 
 
-def _sigmoid(z: Any) -> Any:
-    return 1 / (1 + _exp(-z))
+def _step(z: Any) -> Any:
+    # Beyond ±2²⁰ it is nearer to its limit than any product of floats can tell; of larger numbers exp may overflow.
+    far = 2**20
+    if abs(z) <= far:
+        return 1 / (1 + (-z).exp())
+    rest = arb(-far).exp()
+    return rest.union(arb(0)) if z < -far else (1 - rest).union(arb(1)) if z > far else arb(0).union(arb(1))
+
+
+_sigmoid = np.frompyfunc(_step, 1, 1)
 
 
 def _sigmoid_slope(z: Any) -> Any:
-    # (e^{z/2} + e^{−z/2})⁻² = 1/(4 cosh²(z/2)) does not cancel.
-    return 1 / (4 * _cosh(z / 2) ** 2)
+    # s (1 − s) = s(z) s(−z) does not cancel.
+    return _sigmoid(z) * _sigmoid(-z)
 
 
 def _squareplus(_: Single, b: float) -> Parts:
-    def root(z: Any) -> Any:
-        return _sqrt(z * z + arb(b))
+    quarter = arb(b) / 4
 
-    return [smooth(lambda z: (z + root(z)) / 2, lambda z: (1 + z / root(z)) / 2)]
+    def half(z: Any) -> Any:
+        return _sqrt(z * z / 4 + quarter)
+
+    def f(z: Any) -> Any:
+        # With h = √(z² + b)/2, z/2 + h = (b/4)/(h − z/2), which does not cancel where z < 0.
+        return np.where((z < 0).astype(bool), quarter / (half(z) - z / 2), z / 2 + half(z))
+
+    return [smooth(f, lambda z: f(z) / (2 * half(z)))]
 
 
 def _mish(_: Single) -> Parts:

@@ -25,6 +25,9 @@ from refgrad.ops.op import KinkPolicy
 START = 96
 """Bits that balls start with: they nearly always suffice."""
 
+PATTERNED = ("elementwise", "prelu", "maximum", "minimum", "sparsemax")
+"""Ops that have patterns."""
+
 _lock = threading.Lock()
 """FLINT's precision is the whole process's."""
 
@@ -142,6 +145,17 @@ class Evaluator:
             for o, _, block in blocks:
                 jacobians[o].append(_for_each(rounded(block, self.dtype), samples))
         return Pieces(values, jacobians, patterns, np.full(samples, 0 if exact else bits))
+
+    def patterns(self, values: Sequence[Array]) -> dict[int, Codes]:
+        """Which piece each unit of every node that has kinks is on, if the nodes' values are these finite floats."""
+        with _lock:
+            read_in = [read(flat(value)) for value in values]
+            found = (
+                (index, of(node.op, [read_in[source] for source in node.inputs], site).pattern)
+                for index, (node, of, site) in enumerate(zip(self.graph.nodes, self.rules, self.sites, strict=True))
+                if node.op.name in PATTERNED
+            )
+            return {index: codes for index, codes in found if codes is not None}
 
     def at(self, inputs: Sequence[Array]) -> Pieces:
         """Values and Jacobians at samples `(batch, *in)`, with ever more bits for those that do not round uniquely."""

@@ -77,7 +77,7 @@ def _leaves(part: Any) -> list[npt.NDArray[np.bool_]]:
     return [leaf for item in part.values() for leaf in _leaves(item)] if isinstance(part, dict) else [part]
 
 
-def _evaluator(asked: Asked) -> Evaluator:
+def evaluator(asked: Asked) -> Evaluator:
     """The graph made ready, if FLINT is there."""
     try:
         import flint
@@ -95,7 +95,7 @@ _held: list[Evaluator] = []
 
 
 def _start(asked: Asked) -> None:
-    _held.append(_evaluator(asked))
+    _held.append(evaluator(asked))
 
 
 def _work(inputs: list[Array]) -> Pieces:
@@ -116,7 +116,7 @@ def _check_finite(graph: Graph, inputs: Sequence[Array]) -> None:
                 raise UnsupportedError(msg)
 
 
-def _names(graph: Graph, nodes: Sequence[int]) -> list[str]:
+def names_of(graph: Graph, nodes: Sequence[int]) -> list[str]:
     """Layer names of nodes; one that comes again is told apart by a number."""
     found: list[str] = []
     for index in nodes:
@@ -129,7 +129,7 @@ def _names(graph: Graph, nodes: Sequence[int]) -> list[str]:
 
 def _ran(asked: Asked, inputs: Sequence[Array], workers: int, progress: bool) -> list[Pieces]:
     """The pieces of the batch in order, here or in processes of their own."""
-    ready, found = _evaluator(asked), {}
+    ready, found = evaluator(asked), {}
     size = ready.at_once()
     with ExitStack() as stack:
         pool = None
@@ -204,7 +204,7 @@ def _packed(net: Network, pieces: Sequence[Pieces], single: bool) -> Exact:
     nodes = sorted(pieces[0].patterns)
     pattern = {
         name: whole([part.patterns[index] for part in pieces], net.graph.shapes[index])
-        for index, name in zip(nodes, _names(net.graph, nodes), strict=True)
+        for index, name in zip(nodes, names_of(net.graph, nodes), strict=True)
     }
     return Exact(
         **{name: jacobian(name) for name in ("lower", "upper", "proved")},
