@@ -90,25 +90,39 @@ def _count(space: bytes) -> int:
     return math.prod(struct.unpack_from(f"<{rank}Q", space, 8 if version == 1 else 4))
 
 
-def _from_heap(stream: BinaryIO, entry: bytes, budget: Budget) -> bytes:
-    """A text of the heap, if it is there and as long as the attribute says."""
+Heaps = dict[int, dict[int, tuple[int, int]]]
+"""By the address of a heap and the index of a text: where the text is, and how long."""
+
+
+def _heap(stream: BinaryIO, address: int, budget: Budget) -> dict[int, tuple[int, int]]:
+    """What a heap holds."""
+    signature, length = struct.unpack("<4s4xQ", _at(stream, address, 16, budget))
+    heap = _at(stream, address, length, budget) if signature == b"GCOL" else b""
+    found: dict[int, tuple[int, int]] = {}
+    at = 16
+    while at + 16 <= len(heap):
+        index, count = struct.unpack_from("<H6xQ", heap, at)
+        if not index or at + 16 + count > len(heap):
+            break
+        found[index] = (address + at + 16, count)
+        at += 16 + -(-count // 8) * 8
+    budget.see(len(found), "the texts of a heap")
+    return found
+
+
+def _from_heap(stream: BinaryIO, entry: bytes, heaps: Heaps, budget: Budget) -> bytes:
+    """A text of a heap, if it is there and as long as the attribute says."""
     length, address, index = struct.unpack("<IQI", entry)
     if not length:
         return b""
+    if address not in heaps:
+        heaps[address] = _heap(stream, address, budget)
+    at, count = heaps[address].get(index, (0, -1))
+    if count != length:
+        msg = f"an attribute names a text of {length:,} bytes in the heap at byte {address:,} that is not there"
+        raise FormatError(msg)
     budget.spend(length, "the text of an attribute")
-    signature, heap = struct.unpack("<4s4xQ", _at(stream, address, 16, budget))
-    at = 16
-    while signature == b"GCOL" and at + 16 <= heap:
-        found, count = struct.unpack("<H6xQ", _at(stream, address + at, 16, budget))
-        if found == index:
-            if count == length and at + 16 + count <= heap:
-                return _at(stream, address + at + 16, count, budget)
-            break
-        if not found:
-            break
-        at += 16 + -(-count // 8) * 8
-    msg = f"an attribute names a text at byte {address:,} that is not there"
-    raise FormatError(msg)
+    return _at(stream, at, length, budget)
 
 
 def _texts(stream: BinaryIO, name: bytes, datatype: bytes, space: bytes, data: bytes, budget: Budget) -> list[bytes]:
@@ -122,8 +136,10 @@ def _texts(stream: BinaryIO, name: bytes, datatype: bytes, space: bytes, data: b
     if count * width > len(data):
         msg = f"the attribute {name.decode()!r} holds {len(data):,} bytes, {count:,} texts need {count * width:,}"
         raise FormatError(msg)
+    heaps: Heaps = {}
     entries = [data[at : at + width] for at in range(0, count * width, width)]
-    return [entry.rstrip(b"\0") if fixed else _from_heap(stream, entry, budget).rstrip(b"\0") for entry in entries]
+    found = entries if fixed else [_from_heap(stream, entry, heaps, budget) for entry in entries]
+    return [entry.rstrip(b"\0") for entry in found]
 
 
 def read(stream: BinaryIO, address: int, wanted: str, budget: Budget) -> list[str] | None:

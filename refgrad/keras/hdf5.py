@@ -7,6 +7,7 @@ plain numbers stored in the file itself.
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,6 +52,9 @@ def _check_start(stream: BinaryIO) -> None:
     except (IndexError, struct.error):
         msg = f"the HDF5 data is damaged or cut off ({length:,} bytes)"
         raise FormatError(msg) from None
+    if not start.startswith(b"\x89HDF\r\n\x1a\n"):
+        msg = "this is no HDF5 file"
+        raise FormatError(msg)
     if version > 3 or widths != b"\x08\x08" or base or driver != _UNDEFINED:
         msg = "the HDF5 file begins with a user block, names other files, or is of a later version than 3"
         raise UnsupportedError(msg)
@@ -99,6 +103,20 @@ class Opened:
         return values
 
 
+_DAMAGE = (
+    OSError,
+    RuntimeError,
+    LookupError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    MemoryError,
+    zlib.error,
+    struct.error,
+)
+"""What h5py raises, and what is raised here over numbers that make no sense."""
+
+
 @contextmanager
 def opened(content: Content, limits: Limits) -> Iterator[Opened]:
     """The file, read-only; h5py's own complaints come out as one `FormatError`."""
@@ -108,7 +126,7 @@ def opened(content: Content, limits: Limits) -> Iterator[Opened]:
             yield Opened(file, content.stream, limits.budget(content.stored))
     except RefgradError:
         raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
+    except _DAMAGE as error:
         msg = f"the HDF5 data is damaged or cut off ({error})"
         raise FormatError(msg) from None
 

@@ -73,8 +73,8 @@ def _legacy_layers(root: h5py.Group, source: Opened) -> Iterator[RawLayer]:
         arrays = {}
         for path in paths:
             dataset = hdf5.descend(group, path)
-            if dataset is None:
-                msg = f"layer {name!r}: weight {path!r} is listed but missing"
+            if dataset is None or path in arrays:
+                msg = f"layer {name!r}: weight {path!r} is listed {'but missing' if dataset is None else 'twice'}"
                 raise FormatError(msg)
             arrays[path] = source.array(dataset)
         yield RawLayer(name, name, arrays)
