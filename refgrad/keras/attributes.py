@@ -23,25 +23,25 @@ _MOST_BLOCKS = 1000
 _NOWHERE = 2**64 - 1
 
 
-def _at(stream: BinaryIO, address: int, count: int, budget: Budget) -> bytes:
+def piece(stream: BinaryIO, address: int, count: int, budget: Budget) -> bytes:
     """So many bytes, all of which must be there."""
     if address + count > size(stream):
-        msg = f"an attribute leads to byte {address + count:,} of {size(stream):,}"
+        msg = f"the HDF5 data is damaged: it leads to byte {address + count:,} of {size(stream):,}"
         raise FormatError(msg)
-    budget.limits.check("attribute", count, "an attribute or the texts it names, in bytes")
+    budget.limits.check("attribute", count, "a part of the HDF5 file that is not an array, in bytes")
     stream.seek(address)
     return stream.read(count)
 
 
-def _blocks(stream: BinaryIO, address: int, budget: Budget) -> Iterator[tuple[int, int, bytes]]:
+def messages(stream: BinaryIO, address: int, budget: Budget) -> Iterator[tuple[int, int, bytes]]:
     """The messages of an object's header: kind, flags, data."""
-    start = _at(stream, address, 16, budget)
+    start = piece(stream, address, 16, budget)
     later = start.startswith(b"OHDR")
     if later:
         flags = start[5]
         at = 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
         width = 1 << (flags & 3)
-        start = _at(stream, address, at + width, budget)
+        start = piece(stream, address, at + width, budget)
         blocks = [(address + at + width, int.from_bytes(start[at:], "little"))]
         head = struct.Struct("<BHB2x" if flags & 4 else "<BHB")
     elif start[0] == 1:
@@ -52,7 +52,7 @@ def _blocks(stream: BinaryIO, address: int, budget: Budget) -> Iterator[tuple[in
     count = 0
     while blocks:
         count += 1
-        block = _at(stream, *blocks.pop(0), budget)
+        block = piece(stream, *blocks.pop(0), budget)
         if count > 1 and later:
             block = block[4:-4]  # between a signature and a checksum
         at = 0
@@ -96,16 +96,16 @@ Heaps = dict[int, dict[int, tuple[int, int]]]
 
 def _heap(stream: BinaryIO, address: int, budget: Budget) -> dict[int, tuple[int, int]]:
     """What a heap holds."""
-    signature, length = struct.unpack("<4s4xQ", _at(stream, address, 16, budget))
-    heap = _at(stream, address, length, budget) if signature == b"GCOL" else b""
+    signature, length = struct.unpack("<4s4xQ", piece(stream, address, 16, budget))
+    heap = piece(stream, address, length, budget) if signature == b"GCOL" else b""
     found: dict[int, tuple[int, int]] = {}
-    at = 16
-    while at + 16 <= len(heap):
-        index, count = struct.unpack_from("<H6xQ", heap, at)
-        if not index or at + 16 + count > len(heap):
+    place = 16
+    while place + 16 <= len(heap):
+        index, count = struct.unpack_from("<H6xQ", heap, place)
+        if not index or place + 16 + count > len(heap):
             break
-        found[index] = (address + at + 16, count)
-        at += 16 + -(-count // 8) * 8
+        found[index] = (address + place + 16, count)
+        place += 16 + -(-count // 8) * 8
     budget.see(len(found), "the texts of a heap")
     return found
 
@@ -122,7 +122,7 @@ def _from_heap(stream: BinaryIO, entry: bytes, heaps: Heaps, budget: Budget) -> 
         msg = f"an attribute names a text of {length:,} bytes in the heap at byte {address:,} that is not there"
         raise FormatError(msg)
     budget.spend(length, "the text of an attribute")
-    return _at(stream, at, length, budget)
+    return piece(stream, at, length, budget)
 
 
 def _texts(stream: BinaryIO, name: bytes, datatype: bytes, space: bytes, data: bytes, budget: Budget) -> list[bytes]:
@@ -144,7 +144,7 @@ def _texts(stream: BinaryIO, name: bytes, datatype: bytes, space: bytes, data: b
 
 def read(stream: BinaryIO, address: int, wanted: str, budget: Budget) -> list[str] | None:
     """The texts of an attribute of the object at an address; None if it has no such attribute."""
-    for kind, flags, data in _blocks(stream, address, budget):
+    for kind, flags, data in messages(stream, address, budget):
         if kind == _MANY_ATTRIBUTES and struct.unpack_from("<Q", data, 4 if data[1] & 1 else 2)[0] != _NOWHERE:
             msg = f"the object at byte {address:,} has its attributes in a heap, where Keras puts none"
             raise UnsupportedError(msg)

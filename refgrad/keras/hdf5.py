@@ -15,6 +15,7 @@ from functools import cached_property
 from typing import Any, BinaryIO
 
 import h5py
+from h5py import h5, h5p
 
 from refgrad.arrays import Array
 from refgrad.errors import FormatError, RefgradError, UnsupportedError
@@ -63,6 +64,11 @@ def _check_start(stream: BinaryIO) -> None:
         raise FormatError(msg)
 
 
+def _address(holder: Any) -> int:
+    """Where in the file an object's header is."""
+    return int(h5py.h5o.get_info(holder.id).addr)
+
+
 @dataclass(frozen=True, eq=False)
 class Opened:
     """An HDF5 file that is being read: its root, and what reading it may still cost."""
@@ -71,8 +77,39 @@ class Opened:
     stream: BinaryIO
     budget: Budget
 
+    def child(self, group: h5py.Group, name: str) -> Any:
+        """A group or dataset one step below, or None; never one that lies elsewhere."""
+        link = group.get(name, getlink=True)
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            msg = f"{group.name}/{name} is a {type(link).__name__}; links are not followed"
+            raise UnsupportedError(msg)
+        return group[name]
+
+    def descend(self, group: h5py.Group, path: str) -> Any:
+        """What a slash-separated path below a group leads to, or None."""
+        found: Any = group
+        for step in path.split("/"):
+            if not isinstance(found, h5py.Group):
+                return None
+            found = self.child(found, step)
+        return found
+
+    def names(self, group: h5py.Group) -> list[str]:
+        """What a group lists, in the order in which they were made where it says, else of their names.
+
+        As it is stored: for any other order libhdf5 makes a table first, and crashes where that fails half-way.
+        """
+        self.budget.see(group.id.get_num_objs(), f"the entries of {group.name}")
+        found: list[bytes] = []
+        in_order = bool(group.id.get_create_plist().get_link_creation_order() & h5p.CRT_ORDER_INDEXED)
+        index = h5.INDEX_CRT_ORDER if in_order else h5.INDEX_NAME
+        group.id.links.iterate(found.append, idx_type=index, order=h5.ITER_NATIVE)
+        return [name.decode() for name in (found if in_order else sorted(found))]
+
     def _attribute(self, holder: Any, name: str) -> list[str] | None:
-        return attributes.read(self.stream, h5py.h5o.get_info(holder.id).addr, name, self.budget)
+        return attributes.read(self.stream, _address(holder), name, self.budget)
 
     def text(self, holder: Any, name: str) -> str | None:
         """An attribute that is one text, or None if there is none."""
@@ -131,33 +168,6 @@ def opened(content: Content, limits: Limits) -> Iterator[Opened]:
         raise FormatError(msg) from None
 
 
-def child(group: h5py.Group, name: str) -> Any:
-    """A group or dataset one step below, or None; never one that lies elsewhere."""
-    link = group.get(name, getlink=True)
-    if link is None:
-        return None
-    if not isinstance(link, h5py.HardLink):
-        msg = f"{group.name}/{name} is a {type(link).__name__}; links are not followed"
-        raise UnsupportedError(msg)
-    return group[name]
-
-
-def descend(group: h5py.Group, path: str) -> Any:
-    """What a slash-separated path below a group leads to, or None."""
-    found: Any = group
-    for step in path.split("/"):
-        if not isinstance(found, h5py.Group):
-            return None
-        found = child(found, step)
-    return found
-
-
-def names(group: h5py.Group, budget: Budget) -> list[str]:
-    """What a group lists."""
-    budget.see(group.id.get_num_objs(), f"the entries of {group.name}")
-    return list(group)
-
-
 @dataclass(frozen=True, eq=False)
 class Folder:
     """A group as its writer meant it: on Windows, Keras put backslashes into a name for a group in a group.
@@ -172,7 +182,7 @@ class Folder:
     def _named(self) -> dict[str, list[tuple[h5py.Group, str]]]:
         found: dict[str, dict[tuple[h5py.Group, str], None]] = {}
         for group, start in self.parts:
-            for key in names(group, self.source.budget):
+            for key in self.source.names(group):
                 if key.startswith(start):
                     name, deeper, _ = key[len(start) :].partition("\\")
                     found.setdefault(name, {})[group, start + name + deeper] = None
@@ -188,7 +198,7 @@ class Folder:
         """The folder of a name, if it is one."""
         parts: list[tuple[h5py.Group, str]] = []
         for group, place in self._named.get(name, []):
-            inner = (group, place) if place.endswith("\\") else (child(group, place), "")
+            inner = (group, place) if place.endswith("\\") else (self.source.child(group, place), "")
             parts += [inner] if isinstance(inner[0], h5py.Group) else []
         return Folder(tuple(parts), self.source) if parts else None
 
@@ -200,7 +210,7 @@ class Folder:
             if others:
                 msg = f"{group.name}/{place} is there twice: in a group and with a backslash in its name"
                 raise FormatError(msg)
-            found[name] = self.source.array(child(group, place))
+            found[name] = self.source.array(self.source.child(group, place))
         return found
 
     def text(self, name: str) -> str | None:

@@ -298,3 +298,39 @@ _numbers(
     lambda values: np.where(values > 0.5, np.inf, values).astype("f4"),
 )
 _numbers("weights that are subnormal", 9, "", lambda values: values * np.float32(1e-40))
+
+
+def _many_links(file):
+    group = file.create_group("layers2", track_order=True)
+    for k in range(40):
+        group[f"a layer with a name {k}"] = h5py.SoftLink("/x")
+    del file["layers"]
+    file.move("layers2", "layers")
+
+
+def _without_names(content):
+    at = content.index(b"FHDB")
+    return content[: at + 30] + bytes([content[at + 30] ^ 1]) + content[at + 31 :]
+
+
+@hdf5("hdf5: links whose heap has another checksum", "FormatError", "damaged", source=NUMBERED, after=_without_names)
+def _(file):
+    _many_links(file)
+
+
+def _in_table(signature, offset, value):
+    """A number in the first table of a group is another one."""
+
+    def after(content):
+        at = content.index(signature) + offset
+        return content[:at] + struct.pack("<Q", value) + content[at + 8 :]
+
+    return after
+
+
+damaged("a group whose names are elsewhere", "FormatError", "damaged", _in_table(b"HEAP", 24, 10**9))
+damaged("a group whose free names are elsewhere", "FormatError", "damaged", _in_table(b"HEAP", 16, 10**9))
+damaged("a group whose names go in a circle", "FormatError", "damaged", _in_table(b"HEAP", 16, 0))
+damaged("an entry without a name", "FormatError", "damaged", _in_table(b"SNOD", 8, 10**6))
+damaged("a tree that is no tree", "FormatError", "", _in_table(b"TREE", 0, 0))
+damaged("a tree of itself", "FormatError", "damaged", lambda whole: whole.replace(b"TREE\0\0", b"TREE\0\1", 1))
