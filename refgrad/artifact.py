@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from refgrad import texts, zips
+from refgrad import npy, texts, zips
 from refgrad.agreement import Answer, compare
 from refgrad.arrays import Array
 from refgrad.errors import FormatError, InputError, RefgradError, UnsupportedError, VerificationError
@@ -93,12 +93,6 @@ def _content(header: dict[str, Any], members: dict[str, bytes]) -> str:
     return sha.hexdigest()
 
 
-def _npy(array: Array) -> bytes:
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
-
-
 def save(net: Network, path: StrPath, golden: Any = None) -> None:
     """Write a network to an `.npz` that proves itself when it is loaded.
 
@@ -122,7 +116,7 @@ def save(net: Network, path: StrPath, golden: Any = None) -> None:
 
 def _write(file: Any, net: Network, golden: dict[str, Array]) -> None:
     header, arrays = _header(net)
-    members = {f"{name}.npy": _npy(array) for name, array in (arrays | golden).items()}
+    members = {f"{name}.npy": npy.packed(array) for name, array in (arrays | golden).items()}
     header["content"] = _content(header, members)
     with zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         archive.writestr(zipfile.ZipInfo(HEADER), json.dumps(header, indent=1))
@@ -163,18 +157,7 @@ def _members(file: Path | bytes, limits: Limits) -> dict[str, bytes]:
 
 
 def _array(members: dict[str, bytes], name: str) -> Array:
-    """A member's numbers, if it holds just as many as its header declares."""
-    content = members[f"{name}.npy"]
-    member = io.BytesIO(content)
-    version = np.lib.format.read_magic(member)
-    if version != (1, 0):
-        msg = f"member {name!r} is of .npy version {version}; refgrad writes (1, 0)"
-        raise FormatError(msg)
-    shape, fortran, dtype = np.lib.format.read_array_header_1_0(member)
-    if dtype.kind != "f" or fortran or math.prod(shape) * dtype.itemsize != len(content) - member.tell():
-        msg = f"member {name!r} declares {dtype} {shape}; it must hold that many floats, row by row"
-        raise FormatError(msg)
-    return np.frombuffer(content, dtype, offset=member.tell()).reshape(shape)
+    return npy.unpacked(members[f"{name}.npy"], name)
 
 
 def _graph(header: dict[str, Any], members: dict[str, bytes]) -> Graph:

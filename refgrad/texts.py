@@ -64,6 +64,9 @@ def parse(text: bytes, what: str, limits: Limits, plain: Callable[[Object], Any]
                 given = found if isinstance(found, bytes) else found.encode()
                 _check_text(given, what, limits)
                 found = json.loads(given.decode("utf-8-sig"), object_pairs_hook=made, parse_int=_integer)
+                if b"\\ud" in given or b"\\uD" in given:
+                    # half a character, which a name cannot be written with
+                    json.dumps(found, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         msg = f"{what} is not JSON ({error})"
         raise FormatError(msg) from None

@@ -23,25 +23,25 @@ _MOST_BLOCKS = 1000
 _NOWHERE = 2**64 - 1
 
 
-def _at(stream: BinaryIO, address: int, count: int, budget: Budget) -> bytes:
+def piece(stream: BinaryIO, address: int, count: int, budget: Budget) -> bytes:
     """So many bytes, all of which must be there."""
     if address + count > size(stream):
-        msg = f"an attribute leads to byte {address + count:,} of {size(stream):,}"
+        msg = f"the HDF5 data is damaged: it leads to byte {address + count:,} of {size(stream):,}"
         raise FormatError(msg)
-    budget.limits.check("attribute", count, "an attribute or the texts it names, in bytes")
+    budget.limits.check("attribute", count, "a part of the HDF5 file that is not an array, in bytes")
     stream.seek(address)
     return stream.read(count)
 
 
-def _blocks(stream: BinaryIO, address: int, budget: Budget) -> Iterator[tuple[int, int, bytes]]:
+def messages(stream: BinaryIO, address: int, budget: Budget) -> Iterator[tuple[int, int, bytes]]:
     """The messages of an object's header: kind, flags, data."""
-    start = _at(stream, address, 16, budget)
+    start = piece(stream, address, 16, budget)
     later = start.startswith(b"OHDR")
     if later:
         flags = start[5]
         at = 6 + (16 if flags & 0x20 else 0) + (4 if flags & 0x10 else 0)
         width = 1 << (flags & 3)
-        start = _at(stream, address, at + width, budget)
+        start = piece(stream, address, at + width, budget)
         blocks = [(address + at + width, int.from_bytes(start[at:], "little"))]
         head = struct.Struct("<BHB2x" if flags & 4 else "<BHB")
     elif start[0] == 1:
@@ -52,7 +52,7 @@ def _blocks(stream: BinaryIO, address: int, budget: Budget) -> Iterator[tuple[in
     count = 0
     while blocks:
         count += 1
-        block = _at(stream, *blocks.pop(0), budget)
+        block = piece(stream, *blocks.pop(0), budget)
         if count > 1 and later:
             block = block[4:-4]  # between a signature and a checksum
         at = 0
@@ -90,25 +90,39 @@ def _count(space: bytes) -> int:
     return math.prod(struct.unpack_from(f"<{rank}Q", space, 8 if version == 1 else 4))
 
 
-def _from_heap(stream: BinaryIO, entry: bytes, budget: Budget) -> bytes:
-    """A text of the heap, if it is there and as long as the attribute says."""
+Heaps = dict[int, dict[int, tuple[int, int]]]
+"""By the address of a heap and the index of a text: where the text is, and how long."""
+
+
+def _heap(stream: BinaryIO, address: int, budget: Budget) -> dict[int, tuple[int, int]]:
+    """What a heap holds."""
+    signature, length = struct.unpack("<4s4xQ", piece(stream, address, 16, budget))
+    heap = piece(stream, address, length, budget) if signature == b"GCOL" else b""
+    found: dict[int, tuple[int, int]] = {}
+    place = 16
+    while place + 16 <= len(heap):
+        index, count = struct.unpack_from("<H6xQ", heap, place)
+        if not index or place + 16 + count > len(heap):
+            break
+        found[index] = (address + place + 16, count)
+        place += 16 + -(-count // 8) * 8
+    budget.see(len(found), "the texts of a heap")
+    return found
+
+
+def _from_heap(stream: BinaryIO, entry: bytes, heaps: Heaps, budget: Budget) -> bytes:
+    """A text of a heap, if it is there and as long as the attribute says."""
     length, address, index = struct.unpack("<IQI", entry)
     if not length:
         return b""
+    if address not in heaps:
+        heaps[address] = _heap(stream, address, budget)
+    at, count = heaps[address].get(index, (0, -1))
+    if count != length:
+        msg = f"an attribute names a text of {length:,} bytes in the heap at byte {address:,} that is not there"
+        raise FormatError(msg)
     budget.spend(length, "the text of an attribute")
-    signature, heap = struct.unpack("<4s4xQ", _at(stream, address, 16, budget))
-    at = 16
-    while signature == b"GCOL" and at + 16 <= heap:
-        found, count = struct.unpack("<H6xQ", _at(stream, address + at, 16, budget))
-        if found == index:
-            if count == length and at + 16 + count <= heap:
-                return _at(stream, address + at + 16, count, budget)
-            break
-        if not found:
-            break
-        at += 16 + -(-count // 8) * 8
-    msg = f"an attribute names a text at byte {address:,} that is not there"
-    raise FormatError(msg)
+    return piece(stream, at, length, budget)
 
 
 def _texts(stream: BinaryIO, name: bytes, datatype: bytes, space: bytes, data: bytes, budget: Budget) -> list[bytes]:
@@ -122,13 +136,15 @@ def _texts(stream: BinaryIO, name: bytes, datatype: bytes, space: bytes, data: b
     if count * width > len(data):
         msg = f"the attribute {name.decode()!r} holds {len(data):,} bytes, {count:,} texts need {count * width:,}"
         raise FormatError(msg)
+    heaps: Heaps = {}
     entries = [data[at : at + width] for at in range(0, count * width, width)]
-    return [entry.rstrip(b"\0") if fixed else _from_heap(stream, entry, budget).rstrip(b"\0") for entry in entries]
+    found = entries if fixed else [_from_heap(stream, entry, heaps, budget) for entry in entries]
+    return [entry.rstrip(b"\0") for entry in found]
 
 
 def read(stream: BinaryIO, address: int, wanted: str, budget: Budget) -> list[str] | None:
     """The texts of an attribute of the object at an address; None if it has no such attribute."""
-    for kind, flags, data in _blocks(stream, address, budget):
+    for kind, flags, data in messages(stream, address, budget):
         if kind == _MANY_ATTRIBUTES and struct.unpack_from("<Q", data, 4 if data[1] & 1 else 2)[0] != _NOWHERE:
             msg = f"the object at byte {address:,} has its attributes in a heap, where Keras puts none"
             raise UnsupportedError(msg)

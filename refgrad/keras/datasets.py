@@ -33,6 +33,17 @@ _NUMBERS = {
 }
 """HDF5's types of numbers → NumPy's; whole ones are a seed's or a count's, which no layer computes with."""
 
+_KINDS = {
+    h5t.TypeStringID: "text",
+    h5t.TypeOpaqueID: "opaque",
+    h5t.TypeCompoundID: "compound",
+    h5t.TypeReferenceID: "reference",
+    h5t.TypeEnumID: "enumerated",
+    h5t.TypeVlenID: "varying",
+    h5t.TypeArrayID: "array",
+    h5t.TypeBitfieldID: "bit",
+}
+
 _LAYOUTS = (h5d.COMPACT, h5d.CONTIGUOUS, h5d.CHUNKED)
 _FILTERS = {h5z.FILTER_DEFLATE: "gzip", h5z.FILTER_SHUFFLE: "shuffle", h5z.FILTER_FLETCHER32: "fletcher32"}
 _HIGHEST_RANK = 32
@@ -44,7 +55,8 @@ def _dtype(kind: Any, where: str) -> np.dtype[Any]:
         return OPAQUE
     found = next((code for known, code in _NUMBERS.items() if kind.equal(known)), None)
     if found is None or kind.committed():
-        msg = f"{where} holds {kind.dtype if found is None else 'named'} values, which are no plain numbers"
+        msg = f"{where} holds {_KINDS.get(type(kind), 'other') if found is None else 'named'} values, "
+        msg += "which are no plain numbers"
         raise UnsupportedError(msg)
     return np.dtype(found)
 

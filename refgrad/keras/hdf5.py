@@ -7,6 +7,7 @@ plain numbers stored in the file itself.
 from __future__ import annotations
 
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from functools import cached_property
 from typing import Any, BinaryIO
 
 import h5py
+from h5py import h5, h5p
 
 from refgrad.arrays import Array
 from refgrad.errors import FormatError, RefgradError, UnsupportedError
@@ -51,12 +53,20 @@ def _check_start(stream: BinaryIO) -> None:
     except (IndexError, struct.error):
         msg = f"the HDF5 data is damaged or cut off ({length:,} bytes)"
         raise FormatError(msg) from None
+    if not start.startswith(b"\x89HDF\r\n\x1a\n"):
+        msg = "this is no HDF5 file"
+        raise FormatError(msg)
     if version > 3 or widths != b"\x08\x08" or base or driver != _UNDEFINED:
         msg = "the HDF5 file begins with a user block, names other files, or is of a later version than 3"
         raise UnsupportedError(msg)
     if end > length:
         msg = f"the HDF5 data is damaged or cut off ({length:,} bytes of {end:,})"
         raise FormatError(msg)
+
+
+def _address(holder: Any) -> int:
+    """Where in the file an object's header is."""
+    return int(h5py.h5o.get_info(holder.id).addr)
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,8 +77,39 @@ class Opened:
     stream: BinaryIO
     budget: Budget
 
+    def child(self, group: h5py.Group, name: str) -> Any:
+        """A group or dataset one step below, or None; never one that lies elsewhere."""
+        link = group.get(name, getlink=True)
+        if link is None:
+            return None
+        if not isinstance(link, h5py.HardLink):
+            msg = f"{group.name}/{name} is a {type(link).__name__}; links are not followed"
+            raise UnsupportedError(msg)
+        return group[name]
+
+    def descend(self, group: h5py.Group, path: str) -> Any:
+        """What a slash-separated path below a group leads to, or None."""
+        found: Any = group
+        for step in path.split("/"):
+            if not isinstance(found, h5py.Group):
+                return None
+            found = self.child(found, step)
+        return found
+
+    def names(self, group: h5py.Group) -> list[str]:
+        """What a group lists, in the order in which they were made where it says, else of their names.
+
+        As it is stored: for any other order libhdf5 makes a table first, and crashes where that fails half-way.
+        """
+        self.budget.see(group.id.get_num_objs(), f"the entries of {group.name}")
+        found: list[bytes] = []
+        in_order = bool(group.id.get_create_plist().get_link_creation_order() & h5p.CRT_ORDER_INDEXED)
+        index = h5.INDEX_CRT_ORDER if in_order else h5.INDEX_NAME
+        group.id.links.iterate(found.append, idx_type=index, order=h5.ITER_NATIVE)
+        return [name.decode() for name in (found if in_order else sorted(found))]
+
     def _attribute(self, holder: Any, name: str) -> list[str] | None:
-        return attributes.read(self.stream, h5py.h5o.get_info(holder.id).addr, name, self.budget)
+        return attributes.read(self.stream, _address(holder), name, self.budget)
 
     def text(self, holder: Any, name: str) -> str | None:
         """An attribute that is one text, or None if there is none."""
@@ -99,6 +140,20 @@ class Opened:
         return values
 
 
+_DAMAGE = (
+    OSError,
+    RuntimeError,
+    LookupError,
+    ValueError,
+    TypeError,
+    ArithmeticError,
+    MemoryError,
+    zlib.error,
+    struct.error,
+)
+"""What h5py raises, and what is raised here over numbers that make no sense."""
+
+
 @contextmanager
 def opened(content: Content, limits: Limits) -> Iterator[Opened]:
     """The file, read-only; h5py's own complaints come out as one `FormatError`."""
@@ -108,36 +163,9 @@ def opened(content: Content, limits: Limits) -> Iterator[Opened]:
             yield Opened(file, content.stream, limits.budget(content.stored))
     except RefgradError:
         raise
-    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError, MemoryError) as error:
+    except _DAMAGE as error:
         msg = f"the HDF5 data is damaged or cut off ({error})"
         raise FormatError(msg) from None
-
-
-def child(group: h5py.Group, name: str) -> Any:
-    """A group or dataset one step below, or None; never one that lies elsewhere."""
-    link = group.get(name, getlink=True)
-    if link is None:
-        return None
-    if not isinstance(link, h5py.HardLink):
-        msg = f"{group.name}/{name} is a {type(link).__name__}; links are not followed"
-        raise UnsupportedError(msg)
-    return group[name]
-
-
-def descend(group: h5py.Group, path: str) -> Any:
-    """What a slash-separated path below a group leads to, or None."""
-    found: Any = group
-    for step in path.split("/"):
-        if not isinstance(found, h5py.Group):
-            return None
-        found = child(found, step)
-    return found
-
-
-def names(group: h5py.Group, budget: Budget) -> list[str]:
-    """What a group lists."""
-    budget.see(group.id.get_num_objs(), f"the entries of {group.name}")
-    return list(group)
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,7 +182,7 @@ class Folder:
     def _named(self) -> dict[str, list[tuple[h5py.Group, str]]]:
         found: dict[str, dict[tuple[h5py.Group, str], None]] = {}
         for group, start in self.parts:
-            for key in names(group, self.source.budget):
+            for key in self.source.names(group):
                 if key.startswith(start):
                     name, deeper, _ = key[len(start) :].partition("\\")
                     found.setdefault(name, {})[group, start + name + deeper] = None
@@ -170,7 +198,7 @@ class Folder:
         """The folder of a name, if it is one."""
         parts: list[tuple[h5py.Group, str]] = []
         for group, place in self._named.get(name, []):
-            inner = (group, place) if place.endswith("\\") else (child(group, place), "")
+            inner = (group, place) if place.endswith("\\") else (self.source.child(group, place), "")
             parts += [inner] if isinstance(inner[0], h5py.Group) else []
         return Folder(tuple(parts), self.source) if parts else None
 
@@ -182,7 +210,7 @@ class Folder:
             if others:
                 msg = f"{group.name}/{place} is there twice: in a group and with a backslash in its name"
                 raise FormatError(msg)
-            found[name] = self.source.array(child(group, place))
+            found[name] = self.source.array(self.source.child(group, place))
         return found
 
     def text(self, name: str) -> str | None:

@@ -55,7 +55,7 @@ def _is_legacy(source: Opened) -> bool:
 def _legacy_root(source: Opened) -> h5py.Group:
     """The group that lists the layers: a layer may be called model_weights as well."""
     file = source.file
-    root = file if source.texts(file, "layer_names") is not None else hdf5.child(file, "model_weights")
+    root = file if source.texts(file, "layer_names") is not None else source.child(file, "model_weights")
     if not isinstance(root, h5py.Group):
         msg = "model_weights is an array where a group is expected"
         raise FormatError(msg)
@@ -66,12 +66,12 @@ def _legacy_layers(root: h5py.Group, source: Opened) -> Iterator[RawLayer]:
     """Keras 1–2 layout: the order is that of `layer_names`, and within a layer that of `weight_names`."""
     names = source.texts(root, "layer_names")
     if names is None:
-        held = ", ".join(map(repr, sorted(hdf5.names(root, source.budget))[:4])) or "nothing"
+        held = ", ".join(map(repr, sorted(source.names(root))[:4])) or "nothing"
         msg = f"the HDF5 file has neither 'layer_names' nor a 'layers' group but {held}: no layout that can be read yet"
         raise FormatError(msg)
     source.budget.see(len(names), "the layers in 'layer_names'")
     for name in names:
-        group = hdf5.descend(root, name)
+        group = source.descend(root, name)
         paths = source.texts(group, "weight_names") if isinstance(group, h5py.Group) else None
         if paths is None:
             msg = f"layer {name!r} is listed in 'layer_names' but has no group with 'weight_names'"
@@ -79,9 +79,9 @@ def _legacy_layers(root: h5py.Group, source: Opened) -> Iterator[RawLayer]:
         source.budget.see(len(paths), f"the weights of layer {name!r}")
         arrays = {}
         for path in paths:
-            dataset = hdf5.descend(group, path)
-            if dataset is None:
-                msg = f"layer {name!r}: weight {path!r} is listed but missing"
+            dataset = source.descend(group, path)
+            if dataset is None or path in arrays:
+                msg = f"layer {name!r}: weight {path!r} is listed {'but missing' if dataset is None else 'twice'}"
                 raise FormatError(msg)
             arrays[path] = source.array(dataset)
         yield RawLayer(name, name, arrays)
@@ -89,7 +89,7 @@ def _legacy_layers(root: h5py.Group, source: Opened) -> Iterator[RawLayer]:
 
 def _check_own(root: h5py.Group, source: Opened) -> None:
     """Refuse weights that a model has beside those of its layers: later tf.keras stores them under a name of theirs."""
-    own = hdf5.child(root, "top_level_model_weights")
+    own = source.child(root, "top_level_model_weights")
     if own is not None and source.texts(own, "weight_names"):
         raise UnsupportedError(OWN)
 
