@@ -1,0 +1,21 @@
+"""The kernel of values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from refgrad.kernels.compiling import kernel
+from refgrad.kernels.packing import WIDEST
+from refgrad.kernels.tiles import lanes_for, run_tile, tile_size
+
+
+@kernel
+def value(packed: Any, x: Any, y: Any) -> None:
+    """y (batch, n_out) for x (batch, n_in)."""
+    layers = packed[0]
+    lanes = lanes_for(layers, len(x))
+    work, active = np.empty(tile_size(layers, lanes, False), x.dtype), np.empty(layers[0, WIDEST] + 1, np.int64)
+    for first in range(0, len(x), lanes):
+        run_tile(packed, 0, lanes, False, x, first, y, work, active)
