@@ -342,20 +342,75 @@ def test_kernels_give_the_same_without_the_compiler():
         np.testing.assert_allclose([float(word) for word in line.split()], expected(), rtol=1e-14)
 
 
-def test_an_edited_activation_is_not_served_from_a_stale_cache(tmp_path):
+VALUE = """
+import numpy as np, refgrad
+net = refgrad.Network.sequential([(np.ones((1, 2)), None, "sigmoid")])
+print(repr(float(net([[0.25]], engine="numba")[0, 0])), refgrad.__file__)
+"""
+
+
+def test_compiled_code_is_kept_and_an_edited_activation_is_compiled_anew(tmp_path):
     """Numba's own key is the cached function's file; an activation is in another one."""
     shutil.copytree(ROOT / "refgrad", tmp_path / "refgrad", ignore=shutil.ignore_patterns("__pycache__"))
     environment = {"cwd": tmp_path, "NUMBA_CACHE_DIR": str(tmp_path / "cache")}
-    first = python(SCRIPT, **environment)
-    assert first[2] == f"True {tmp_path / 'refgrad' / '__init__.py'}"
-    assert list((tmp_path / "cache").rglob("*.nbc")), "the kernels were not cached at all"
+
+    def value(script=VALUE):
+        """What it prints, and the files of the cache with their times."""
+        ((number, place),) = (line.split() for line in python(script, **environment))
+        assert place == str(tmp_path / "refgrad" / "__init__.py")
+        return float(number), {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.nb*")}
+
+    first, kept = value()
+    assert sum(path.suffix == ".nbc" for path in kept) == 2, "the kernel and the activation were not cached"
+    assert value() == (first, kept)
+    _, of_another_network = value(VALUE.replace("(1, 2)", "(1, 37)"))
+    assert of_another_network == kept
     source = tmp_path / "refgrad" / "activations" / "sigmoid.py"
     text = source.read_text()
-    assert "sech = 2 * e / (" in text
-    source.write_text(text.replace("sech = 2 * e / (", "sech = 4 * e / ("))
-    second = python(SCRIPT, **environment)
-    for before, after in zip(first[:2], second[:2], strict=True):
-        assert float(after.split()[1]) == pytest.approx(4 * float(before.split()[1]), rel=1e-12)
+    assert text.count("where(z >= 0, 1, e) / (1 + e)") == 1
+    source.write_text(text.replace("where(z >= 0, 1, e) / (1 + e)", "where(z >= 0, 1, e) / (2 + e)"))
+    second, _ = value()
+    assert 1 / second == pytest.approx(1 / first + 1, rel=1e-12)
+
+
+def test_every_compiled_source_is_part_of_the_key(tmp_path):
+    shutil.copytree(ROOT / "refgrad", tmp_path / "refgrad", ignore=shutil.ignore_patterns("__pycache__"))
+    sources = [source for room in ("activations", "kernels") for source in (tmp_path / "refgrad" / room).glob("*.py")]
+    script = """
+import sys
+from pathlib import Path
+from refgrad.kernels.compiling import digest
+for source in sys.stdin.read().split():
+    text = Path(source).read_bytes()
+    before = digest.__wrapped__()
+    Path(source).write_bytes(text + b" ")
+    print(before != digest.__wrapped__())
+    Path(source).write_bytes(text)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        input="\n".join(map(str, sources)),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=True,
+    )
+    assert done.stdout.split() == ["True"] * len(sources)
+    assert len(sources) > 15
+    compiled = {"chain.py", "block.py", "units.py", "elementary.py", "sigmoid.py", "row.py"}
+    assert compiled <= {source.name for source in sources}
+
+
+def test_machine_and_versions_are_part_of_the_key(monkeypatch):
+    from refgrad.kernels import compiling
+
+    before = compiling.digest.__wrapped__()
+    for module in (compiling.numba, compiling.llvmlite, compiling.np):
+        with monkeypatch.context() as patch:
+            patch.setattr(module, "__version__", "0")
+            assert compiling.digest.__wrapped__() != before
+    monkeypatch.setattr(compiling.llvmlite.binding, "get_host_cpu_features", lambda: {"avx512f": False})
+    assert compiling.digest.__wrapped__() != before
 
 
 def test_numba_is_not_imported_for_the_numpy_engine():

@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.activations import ACTIVATIONS
 from refgrad.arrays import Array
 from refgrad.derivatives.order import Direction
-from refgrad.kernels.cuts import Cut
+from refgrad.kernels.cuts import Cut, cut
 from refgrad.kernels.lower import POLICIES
 from refgrad.kernels.packing import FUNCTION, pack, padded
-from refgrad.kernels.program import Program
+from refgrad.kernels.program import PRELU, SCALE, Layer, Program
 from refgrad.ops.op import KinkPolicy
 
 NOT_INSTALLED = "numba is not installed: pip install numba, or refgrad's extra 'jit'"
@@ -58,10 +59,28 @@ def _plain(x: Array, lead: int = 1) -> Array:
     return rows if rows.flags.writeable else rows.copy()
 
 
+def cache_folder() -> str | None:
+    """Where Numba keeps compiled kernels, or None if it finds no folder that can be written."""
+    kept = _compiled("values").value.stats.cache_path
+    return str(kept) if kept else None
+
+
+def warm_up(dtype: np.dtype[Any]) -> None:
+    """Compile, or load, every kernel and every function of units."""
+    for name in (*ACTIVATIONS, SCALE, PRELU):
+        _compiled("units").address(name, dtype)
+    layers = (Layer(1, None, None, ()), Layer(1, np.ones((1, 1), dtype), None, ()))
+    runner, x = Runner(Program(layers, "none"), dtype), np.ones((1, 1), dtype)
+    runner.value(x, x.copy())
+    runner.value_and_jacobian(x, cut(runner.program, "auto"), "keras", x.copy(), x.copy())
+    runner.products(x, x[None], 0, "forward", "keras", x.copy(), x[None])
+
+
 class Runner:
     """A program ready to run: its arrays, and the addresses of its compiled functions."""
 
     def __init__(self, program: Program, dtype: np.dtype[Any]) -> None:
+        self.program = program
         self.panel = _compiled("block").panel_width(dtype)
         packed = pack(program, dtype, self.panel)
         steps = packed.steps.copy()

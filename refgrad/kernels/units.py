@@ -109,6 +109,23 @@ def _loop(name: str, dtype: np.dtype[Any]) -> Callable[..., None]:
     return {SCALE: _scale, PRELU: _prelu}.get(name) or _row(name, dtype)
 
 
+_LOOP: Any = None  # for each function its own
+
+
+def _pointed(which: Any, kink: Any, fixed: Any, z: Any, slope: Any, units: Any, lanes: Any) -> None:
+    """`_LOOP` as a C function: where the arrays start is all that is known of them."""
+    count = units * lanes
+    _LOOP(
+        which,
+        kink,
+        numba.carray(fixed, 5 * units + 4),
+        numba.carray(z, count),
+        numba.carray(slope, count),
+        units,
+        lanes,
+    )
+
+
 @cache
 def address(name: str, dtype: np.dtype[Any]) -> int:
     """Where the machine code of a function starts."""
@@ -119,14 +136,8 @@ def address(name: str, dtype: np.dtype[Any]) -> int:
     number = types.CPointer(_TYPES[dtype])  # type: ignore[attr-defined]
     signature = types.void(types.intp, types.intp, number, number, number, types.intp, types.intp)
 
-    def pointed(which: Any, kink: Any, fixed: Any, z: Any, slope: Any, units: Any, lanes: Any) -> None:
-        count = units * lanes
-        loop(
-            which, kink, numba.carray(fixed, 5 * units + 4), numba.carray(z, count), numba.carray(slope, count),
-            units, lanes,
-        )  # fmt: skip
-
-    pointed.__name__ = f"{name}_{dtype.name}"
+    # Numba's cache tells functions apart by what they close over, which for a compiled one is new in each process.
+    pointed = FunctionType(_pointed.__code__, globals() | {"_LOOP": loop}, f"{name}_{dtype.name}")
     compiled = cached(pointed, lambda function, cache: numba.cfunc(signature, cache=cache, **OPTIONS)(function))
     _KEPT.append(compiled)
     return int(compiled.address)
