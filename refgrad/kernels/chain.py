@@ -28,17 +28,26 @@ from refgrad.kernels.packing import (
     UNITS,
     WIDTH,
 )
+from refgrad.kernels.scaling import times
 from refgrad.kernels.units import SLOPE, VALUE, call
+from refgrad.kernels.windows import window
 
 
 @inline
-def nonzero(values: Any, start: Any, count: Any, step: Any, active: Any, first: Any) -> Any:
+def nonzero(values: Any, start: Any, count: Any, active: Any, first: Any) -> Any:
     """List the places of what is not zero, NaN among them; returns how many. There is room for one too many."""
-    found = first
+    found, given, places = 0, window(values, start, count), window(active, first, count + 1)
     for k in range(count):
-        active[found] = k
-        found += values[start + k * step] != 0
-    return found - first
+        places[found] = k
+        found += given[k] != 0
+    return found
+
+
+@inline
+def scale(values: Any, factors: Any) -> None:
+    """values ← values ∘ factors."""
+    for i in range(len(values)):
+        values[i] *= factors[i]
 
 
 @inline
@@ -61,8 +70,7 @@ def apply(packed: Any, level: Any, kink: Any, lanes: Any, work: Any, z: Any, slo
                     if work[z + i] == where:
                         work[here + i] = slope
             if here == spare:
-                for i in range(units * lanes):
-                    work[at + i] *= work[spare + i]
+                scale(window(work, at, units * lanes), window(work, spare, units * lanes))
         call(function, VALUE, kink, numbers, fixed, work, z, work, spare, units, lanes)
 
 
@@ -72,17 +80,18 @@ def sums(packed: Any, level: Any, lanes: Any, work: Any, a: Any, z: Any, active:
     layers, _, numbers = packed
     before, units, panel = layers[level - 1, WIDTH], layers[level, WIDTH], layers[0, PANEL]
     if lanes == 1:
-        count = nonzero(work, a, before, 1, active, 0)
+        count = nonzero(work, a, before, active, 0)
         for j in range(0, units, panel):
             listed(1, work, a, 0, 1, active, 0, count, numbers, layers[level, PUSH] + j * before, panel, work, z + j, 0)
+        outputs, bias = window(work, z, units), window(numbers, layers[level, BIAS], units)
         for j in range(units):
-            work[z + j] += numbers[layers[level, BIAS] + j]
+            outputs[j] += bias[j]
     else:
         transposed(layers[level, PUSH], before, units, panel, numbers, work, a, z)
         for j in range(units):
-            bias = numbers[layers[level, BIAS] + j]
-            for i in range(z + j * lanes, z + (j + 1) * lanes):
-                work[i] += bias
+            unit, of_unit = window(work, z + j * lanes, lanes), numbers[layers[level, BIAS] + j]
+            for i in range(lanes):
+                unit[i] += of_unit
 
 
 @inline
@@ -136,13 +145,12 @@ def begin(packed: Any, level: Any, way: Any, work: Any, slopes: Any, to: Any) ->
         layers[0, PANEL],
     )
     by_row = has_slopes(layers, level) and (way < 0 or level == 0)
+    by_column = slopes + layers[following, UNITS] if has_slopes(layers, following) else -1
     for r in range(rows):
         factor = work[slopes + layers[level, UNITS] + r] if by_row else numbers.dtype.type(1)
         for j in range(0, columns, panel):
-            start, target = matrix + j * rows + r * panel, to + r * stride + j
-            for i in range(panel):
-                work[target + i] = numbers[start + i] * factor
-    times_slopes(packed, following, rows, work, slopes, to)
+            start, at = matrix + j * rows + r * panel, by_column + j if by_column >= 0 else -1
+            times(work, to + r * stride + j, numbers, start, factor, work, at, panel)
     return following
 
 
@@ -151,10 +159,10 @@ def times_slopes(packed: Any, level: Any, rows: Any, work: Any, slopes: Any, at:
     """T[r, j] ← T[r, j] f′(z_j) for the units j of a level."""
     layers = packed[0]
     if has_slopes(layers, level):
-        start, width, stride = slopes + layers[level, UNITS], layers[level, WIDTH], layers[level, PADDED]
+        start, stride = slopes + layers[level, UNITS], layers[level, PADDED]
         for r in range(rows):
-            for j in range(width):
-                work[at + r * stride + j] *= work[start + j]
+            place = at + r * stride
+            times(work, place, work, place, work.dtype.type(1), work, start, stride)
 
 
 @inline
@@ -176,7 +184,7 @@ def go_on(
         for sample in range(samples):
             if has_slopes(layers, level):
                 start = slopes + sample * all_units + layers[level, UNITS]
-                counts[sample] = nonzero(work, start, units, 1, active, sample * widest)
+                counts[sample] = nonzero(work, start, units, active, sample * widest)
             else:
                 for k in range(units):
                     active[sample * widest + k] = k

@@ -10,7 +10,8 @@ from refgrad.kernels.chain import go_on, times_slopes
 from refgrad.kernels.compiling import kernel
 from refgrad.kernels.packing import PADDED, WIDEST, WIDTH
 from refgrad.kernels.tails import pulled, pushed
-from refgrad.kernels.tiles import all_units, gather, lanes_for, run_tile, tile_size
+from refgrad.kernels.tiles import all_units, gather, lanes_for, room, run_tile, tile_size
+from refgrad.kernels.windows import borrowed, keep, window
 
 
 @kernel
@@ -24,6 +25,8 @@ def products(
     Forward: tangents of the inputs give those of the outputs, ẏ = J ẋ. Backward: cotangents of the outputs give the
     inputs', x̄ = Jᵀ ȳ. So many samples as `group` says go through the layers together.
     """
+    packed = borrowed(packed[0]), borrowed(packed[1]), borrowed(packed[2])
+    x, vectors, y, results = borrowed(x), borrowed(vectors), borrowed(y), borrowed(results)
     layers = packed[0]
     lanes, units, widest = lanes_for(layers, len(x)), all_units(layers), layers[0, WIDEST]
     start, stop = (0, len(layers) - 1) if forward else (len(layers) - 1, 0)
@@ -32,8 +35,10 @@ def products(
     tile = tile_size(layers, lanes, True)
     to = tile + group * units
     spare = to + 2 * group * size
-    work, counts = np.empty(spare + widest, x.dtype), np.empty(group, np.int64)
+    work, counts = room(spare + widest, x), np.empty(group, np.int64)
     active = np.empty(group * widest + 1, np.int64)
+    owners = work, counts, active
+    work, counts, active = borrowed(work), borrowed(counts), borrowed(active)
     for first in range(0, len(x), lanes):
         slopes = run_tile(packed, kink, lanes, True, x, first, y, work, active)
         end = min(first + lanes, len(x))
@@ -46,7 +51,14 @@ def products(
                     for i in range(width):
                         work[at + r * stride + i] = vectors[r, batch + begin + sample, i]
                     if not forward:
-                        pulled(layers, y[begin + sample], work, at + r * stride, width, spare)
+                        pulled(
+                            layers,
+                            window(y, (begin + sample) * y.shape[1], y.shape[1]),
+                            work,
+                            at + r * stride,
+                            width,
+                            spare,
+                        )
                 times_slopes(packed, start, k, work, tile + sample * units, at)
             found = go_on(
                 packed, start, stop, k, samples, work, tile, units, to, to + group * size, size, active, widest, counts
@@ -55,6 +67,17 @@ def products(
                 for r in range(k):
                     at = found + sample * size + r * wide
                     if forward:
-                        pushed(layers, y[begin + sample], work, at, layers[stop, WIDTH], 1, 1, work, spare)
+                        pushed(
+                            layers,
+                            window(y, (begin + sample) * y.shape[1], y.shape[1]),
+                            work,
+                            at,
+                            layers[stop, WIDTH],
+                            1,
+                            1,
+                            work,
+                            spare,
+                        )
                     for j in range(layers[stop, WIDTH]):
                         results[r, batch + begin + sample, j] = work[at + j]
+    keep(owners)

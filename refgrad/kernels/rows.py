@@ -11,7 +11,8 @@ from refgrad.kernels.chain import begin, go_on
 from refgrad.kernels.compiling import inline, kernel
 from refgrad.kernels.packing import PADDED, PANEL, WIDEST, WIDTH
 from refgrad.kernels.tails import pushed
-from refgrad.kernels.tiles import all_units, gather, lanes_for, run_tile, tile_size
+from refgrad.kernels.tiles import all_units, gather, lanes_for, room, run_tile, tile_size
+from refgrad.kernels.windows import borrowed, keep, window
 
 
 @inline
@@ -52,8 +53,9 @@ def multiply(layers: Any, cut: Any, work: Any, forward: Any, backward: Any, spar
     result = spare + middle * panel
     for i in range(0, n_in, panel):
         for c in range(middle):
+            target, source = window(work, spare + c * panel, panel), window(work, backward + c * wide_in + i, panel)
             for k in range(panel):
-                work[spare + c * panel + k] = work[backward + c * wide_in + i + k]
+                target[k] = source[k]
         j = 0
         while j < n_out:
             rows = min(ROWS, n_out - j)
@@ -73,12 +75,14 @@ def write(layers: Any, cut: Any, work: Any, forward: Any, backward: Any, spare: 
     n_out, n_in, wide_out, wide_in = layers[-1, WIDTH], layers[0, WIDTH], layers[-1, PADDED], layers[0, PADDED]
     if cut == 0:
         for j in range(n_out):
+            row, column = window(jacobian, to + j * n_in, n_in), window(work, forward + j, n_in, wide_out)
             for i in range(n_in):
-                jacobian[to + j * n_in + i] = work[forward + i * wide_out + j]
+                row[i] = column[i]
     elif cut == len(layers) - 1:
         for j in range(n_out):
+            row, found = window(jacobian, to + j * n_in, n_in), window(work, backward + j * wide_in, n_in)
             for i in range(n_in):
-                jacobian[to + j * n_in + i] = work[backward + j * wide_in + i]
+                row[i] = found[i]
     else:
         multiply(layers, cut, work, forward, backward, spare, jacobian, to)
 
@@ -108,7 +112,7 @@ def jacobians(
     for sample in range(samples):
         start = (first + sample) * n_out * n_in
         write(layers, cut, work, forward + sample * size, backward + sample * size, spare, jacobian, start)
-        pushed(layers, y[first + sample], jacobian, start, n_out, n_in, n_in, work, spare)
+        pushed(layers, window(y, (first + sample) * n_out, n_out), jacobian, start, n_out, n_in, n_in, work, spare)
 
 
 @kernel
@@ -118,13 +122,17 @@ def rows(packed: Any, kink: Any, cut: Any, group: Any, x: Any, y: Any, jacobian:
     Unit vectors start at level `cut`: the input (0) pushes forward, the output pulls back, any other does both, and
     multiplies. So many samples as `group` says go through the layers together.
     """
+    packed = borrowed(packed[0]), borrowed(packed[1]), borrowed(packed[2])
+    x, y, jacobian = borrowed(x), borrowed(y), borrowed(jacobian)
     layers = packed[0]
     lanes, units, widest = lanes_for(layers, len(x)), all_units(layers), layers[0, WIDEST]
     tile = tile_size(layers, lanes, True)
     to = tile + group * units
     spare = to + group * buffers(layers, cut)
-    work, counts = np.empty(spare + spare_size(layers, cut), x.dtype), np.empty(group, np.int64)
+    work, counts = room(spare + spare_size(layers, cut), x), np.empty(group, np.int64)
     active = np.empty(group * widest + 1, np.int64)
+    owners = work, counts, active
+    work, counts, active = borrowed(work), borrowed(counts), borrowed(active)
     for first in range(0, len(x), lanes):
         slopes = run_tile(packed, kink, lanes, True, x, first, y, work, active)
         end = min(first + lanes, len(x))
@@ -135,3 +143,4 @@ def rows(packed: Any, kink: Any, cut: Any, group: Any, x: Any, y: Any, jacobian:
             jacobians(
                 packed, cut, samples, work, tile if lanes > 1 else slopes, to, spare, active, counts, y, jacobian, start
             )
+    keep(owners)

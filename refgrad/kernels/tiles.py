@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from refgrad.kernels.chain import evaluate
 from refgrad.kernels.compiling import inline
-from refgrad.kernels.packing import PADDED, PANEL, UNITS, WIDEST, WIDTH
+from refgrad.kernels.packing import LINE, PADDED, PANEL, UNITS, WIDEST, WIDTH
 from refgrad.kernels.tails import outputs
+from refgrad.kernels.windows import window
 
 FEW = 4
 """Up to so many samples go one by one: a tile costs the same however full it is."""
@@ -42,14 +45,22 @@ def run_tile(
     layers = packed[0]
     samples, size = min(lanes, len(x) - first), lanes * layers[0, WIDEST]
     for lane in range(lanes):
-        for i in range(x.shape[1]):
-            work[i * lanes + lane] = x[first + lane, i] if lane < samples else 0
+        target, width = window(work, lane, x.shape[1], lanes), x.shape[1]
+        if lane < samples:
+            source = window(x, (first + lane) * width, width)
+            for i in range(width):
+                target[i] = source[i]
+        else:
+            for i in range(width):
+                target[i] = 0
     slopes = 3 * size if sloped else -1
     at = evaluate(packed, kink, lanes, work, 0, size, slopes, 2 * size, active)
     outputs(layers, y.shape[1], lanes, work, at)
     for lane in range(samples):
-        for j in range(y.shape[1]):
-            y[first + lane, j] = work[at + j * lanes + lane]
+        units = y.shape[1]
+        result, output = window(y, (first + lane) * units, units), window(work, at + lane, units, lanes)
+        for j in range(units):
+            result[j] = output[j]
     return slopes
 
 
@@ -60,5 +71,15 @@ def gather(layers: Any, lanes: Any, lane: Any, samples: Any, work: Any, slopes: 
     for level in range(len(layers)):
         start, width = layers[level, UNITS], layers[level, WIDTH]
         for sample in range(samples):
-            for unit in range(start, start + width):
-                work[to + sample * units + unit] = work[slopes + unit * lanes + lane + sample]
+            target = window(work, to + sample * units + start, width)
+            source = window(work, slopes + start * lanes + lane + sample, width, lanes)
+            for unit in range(width):
+                target[unit] = source[unit]
+
+
+@inline
+def room(size: Any, like: Any) -> Any:
+    """A workspace that starts with a cache line."""
+    raw = np.empty(size + LINE // like.itemsize, like.dtype)
+    start = (-raw.ctypes.data % LINE) // like.itemsize
+    return raw[start : start + size]
