@@ -18,15 +18,15 @@ from refgrad.derivatives.spans import span
 from refgrad.ends import Ends, Positions
 from refgrad.errors import KinkError
 from refgrad.graph import Graph
-from refgrad.kernels import run
-from refgrad.kernels.program import Program
+from refgrad.kernels.cuts import Cut
+from refgrad.kernels.run import Runner
 from refgrad.options import MAX_BYTES, Kink, Options
 from refgrad.planning import Plan, bytes_per_sample
 
 
 @dataclass(frozen=True, eq=False)
 class Job:
-    """Jacobians to be made: of which ends and features, in which order, by which program if the plan says so."""
+    """Jacobians to be made: of which ends and features, in which order, by the kernels if the plan says so."""
 
     graph: Graph
     outputs: Ends
@@ -34,7 +34,8 @@ class Job:
     block: Block
     picked: Picked
     made: Order
-    program: Program | None
+    runner: Runner | None
+    start: Cut | None
     plan: Plan
     options: Options
 
@@ -73,26 +74,26 @@ def _give(block: Array, target: Array) -> None:
         target[...] = block.reshape(target.shape)
 
 
-def values(graph: Graph, program: Program | None, inputs: Sequence[Array], into: Sequence[Array], threads: int) -> None:
+def values(graph: Graph, runner: Runner | None, inputs: Sequence[Array], into: Sequence[Array], threads: int) -> None:
     """Write the value of every output, `(batch, *out)`."""
     samples = len(inputs[0])
 
     def work(piece: slice) -> None:
         at = [x[piece] for x in inputs]
-        if program is not None:
-            run.value(program, at[0], into[0][piece])
+        if runner is not None:
+            runner.value(at[0], into[0][piece])
             return
         found = products.values(graph, at)
         for target, index in zip(into, graph.outputs, strict=True):
             target[piece] = found[index]
 
     size = samples_within(MAX_BYTES // threads, bytes_per_sample(graph, 0, 0))
-    each(work, samples, size if program is None else max(1, math.ceil(samples / threads)), threads=threads)
+    each(work, samples, size if runner is None else max(1, math.ceil(samples / threads)), threads=threads)
 
 
 def jacobians(job: Job, inputs: Sequence[Array], values: Sequence[Array], into: Sequence[Sequence[Array]]) -> None:
     """Write the value of every output and its Jacobian by every input, `(batch, *rows, *columns)`."""
-    work = _by_numpy if job.program is None else _by_kernels
+    work = _by_numpy if job.runner is None else _by_kernels
     plan, options = job.plan, job.options
 
     def piecewise(piece: slice) -> None:
@@ -119,13 +120,16 @@ def _by_numpy(job: Job, inputs: list[Array], values: list[Array], into: list[lis
 
 def _by_kernels(job: Job, inputs: list[Array], values: list[Array], into: list[list[Array]], first: int) -> None:
     del first
-    assert job.program is not None
+    assert job.runner is not None
+    assert job.start is not None
     (x,), (y,), ((target,),) = inputs, values, into
     (rows,), (columns,) = job.picked.rows, job.picked.columns
     value = _contiguous(y, *y.shape)
-    whole = (len(x), y.shape[1], x.shape[1])
+    whole = (len(x), math.prod(y.shape[1:]), math.prod(x.shape[1:]))
     block = _contiguous(target, *whole) if rows is None and columns is None else np.empty(whole, x.dtype)
-    run.value_and_jacobian(job.program, x, "forward" if job.plan.mode == "forward" else "reverse", value, block)
+    kink = job.options.kink
+    assert kink != "raise"
+    job.runner.value_and_jacobian(x, job.start, kink, value, block)
     _give(value, y)
     if rows is not None:
         block = block[:, rows.ravel()]
@@ -136,6 +140,7 @@ def _by_kernels(job: Job, inputs: list[Array], values: list[Array], into: list[l
 
 def product(
     graph: Graph,
+    runner: Runner | None,
     inputs: Sequence[Array],
     vectors: Sequence[Array | None],
     direction: Direction,
@@ -154,6 +159,10 @@ def product(
     take = products.jvp if direction == "forward" else products.vjp
 
     def work(piece: slice) -> None:
+        if runner is not None and kink != "raise":
+            assert vectors[0] is not None
+            runner.products(inputs[0][piece], vectors[0], piece.start, direction, kink, values[0][piece], results[0])
+            return
         point = linearize(graph, [x[piece] for x in inputs], kink, piece.start)
         for target, value in zip(values, point.outputs, strict=True):
             target[piece] = value
@@ -164,7 +173,7 @@ def product(
 
     peak = span(graph, graph.inputs, graph.outputs).peak
     size = samples_within(MAX_BYTES // threads, bytes_per_sample(graph, k, peak))
-    each(work, samples, size, threads=threads)
+    each(work, samples, size if runner is None else max(1, math.ceil(samples / threads)), threads=threads)
     return values, results
 
 

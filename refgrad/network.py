@@ -14,6 +14,7 @@ from refgrad import evaluation, sequential
 from refgrad.agreement import Answer
 from refgrad.arrays import Array, Shape
 from refgrad.derivatives.kinks import Kinks
+from refgrad.derivatives.order import Direction
 from refgrad.ends import Ends, choose
 from refgrad.engines import Engines
 from refgrad.errors import InputError
@@ -98,9 +99,9 @@ class Network:
         """Value y = f(x), `(batch, *out)`."""
         inputs, single = self._inputs(x)
         check_threads(threads)
-        program, workers = self._engines.for_values(engine, len(inputs[0]), threads)
+        runner, workers = self._engines.for_products(engine, len(inputs[0]), threads)
         values = [np.empty((len(inputs[0]), *shape), self.dtype) for shape in self.output_shapes]
-        evaluation.values(self.graph, program, inputs, values, workers)
+        evaluation.values(self.graph, runner, inputs, values, workers)
         return self._outputs.pack([unbatched(value) for value in values] if single else values)
 
     @takes_options
@@ -173,8 +174,8 @@ class Network:
         ]
         tangents, k = as_vectors(tangent, self.input_names, likes, self.dtype, "tangent")
         vectors = [None if t is None else t.reshape(len(t), *x.shape) for t, x in zip(tangents, inputs, strict=True)]
-        check_product(kink, engine, threads)
-        values, results = evaluation.product(self.graph, inputs, vectors, "forward", kink, threads or 1)
+        check_product(kink, threads)
+        values, results = self._product(inputs, vectors, "forward", kink, engine, threads)
         return self._given_back(values, single), self._outputs.pack(_products(results, single, k))
 
     def vjp(
@@ -192,8 +193,8 @@ class Network:
             None if c is None else c.reshape(len(c), len(inputs[0]), *shape)
             for c, shape in zip(cotangents, self.output_shapes, strict=True)
         ]
-        check_product(kink, engine, threads)
-        values, results = evaluation.product(self.graph, inputs, vectors, "reverse", kink, threads or 1)
+        check_product(kink, threads)
+        values, results = self._product(inputs, vectors, "reverse", kink, engine, threads)
         return self._given_back(values, single), self._by_input.pack(_products(results, single, k))
 
     def kinks(self, x: Any, tol: float = 0.0) -> Kinks:
@@ -256,6 +257,19 @@ class Network:
             [[block[None] if single else block for block in row] for row in blocks],
         )
         return job.outputs.pack(values), job.outputs.pack([job.inputs.pack(row) for row in blocks])
+
+    def _product(
+        self,
+        inputs: list[Array],
+        vectors: list[Array | None],
+        direction: Direction,
+        kink: Kink,
+        engine: Engine,
+        threads: int | None,
+    ) -> tuple[list[Array], list[Array]]:
+        k = next(len(vector) for vector in vectors if vector is not None)
+        runner, workers = self._engines.for_products(engine, len(inputs[0]), threads, k, kink)
+        return evaluation.product(self.graph, runner, inputs, vectors, direction, kink, workers)
 
     def _given_back(self, values: list[Array], single: bool) -> Results:
         return self._outputs.pack([unbatched(value) for value in values] if single else values)

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypedDict, TypeVar, get_args
 import numpy as np
 import numpy.typing as npt
 
-from refgrad.errors import InputError, UnsupportedError
+from refgrad.errors import InputError
 
 Mode = Literal["auto", "forward", "reverse", "split"]
 Kink = Literal["keras", "left", "right", "mean", "raise"]
@@ -125,11 +125,7 @@ def check_samples(samples: Any) -> None:
         raise InputError(msg)
 
 
-def check_product(kink: Any, engine: Any, threads: Any) -> None:
+def check_product(kink: Any, threads: Any) -> None:
     """Refuse options that `jvp` and `vjp` cannot follow."""
     check("kink", kink, Kink)
-    check("engine", engine, Engine)
     check_threads(threads)
-    if engine == "numba":
-        msg = "engine='numba' has no kernels for jvp and vjp yet; use engine='numpy' or 'auto'"
-        raise UnsupportedError(msg)

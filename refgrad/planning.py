@@ -10,6 +10,7 @@ from refgrad.chunks import samples_within, threads_allowed
 from refgrad.derivatives.order import Multiply, Order, Step
 from refgrad.derivatives.spans import size
 from refgrad.graph import Graph
+from refgrad.kernels.cuts import Cut
 from refgrad.options import MAX_BYTES, Options
 
 WORTH_A_THREAD = 4_000_000
@@ -75,22 +76,21 @@ def pieces(graph: Graph, made: Order, options: Options, threads: int) -> tuple[i
     return samples_within(allowed, bytes_per_sample(graph, 1, peak)), vectors
 
 
-def plan(samples: int, options: Options, graph: Graph, made: Order, kernels: Order | str) -> Plan:
+def plan(samples: int, options: Options, graph: Graph, made: Order, kernels: Cut | str) -> Plan:
     """The plan for Jacobians of a graph whose cheapest order is `made`.
 
-    `kernels` is the order the kernels would take, for they make whole Jacobians only, or why they cannot.
+    `kernels` is where the kernels would start, for they make whole Jacobians only, or why they cannot.
     """
     counted = f"{made.mode} is the least counted" if options.mode == "auto" else f"mode={options.mode!r} was asked for"
-    if isinstance(kernels, Order) and (options.engine == "numba" or kernels.cost <= KERNEL_PAYS * made.cost):
+    if isinstance(kernels, Cut) and (options.engine == "numba" or kernels.cost <= KERNEL_PAYS * made.cost):
         threads = max(1, min(threads_allowed(options.threads), samples * kernels.cost // WORTH_A_THREAD))
         least = math.ceil(WORTH_A_THREAD / max(1, kernels.cost))
         at_once = max(1, samples) if threads == 1 else max(least, math.ceil(samples / (4 * threads)))
         # The kernels write whole Jacobians: a place for them, and what is picked from there, rows before columns.
         whole = size(graph, graph.outputs[0]) * size(graph, graph.inputs[0])
         at_once = min(at_once, samples_within(_allowed(options, threads), 3 * graph.dtype.itemsize * whole))
-        vectors = sum(step.vectors for step in kernels.steps if not isinstance(step, Multiply))
         why = f"{kernels.mode} is what the kernels do with least" if options.mode == "auto" else counted
-        return Plan(samples, "numba", kernels.mode, kernels.cost, at_once, vectors, threads, why)
+        return Plan(samples, "numba", kernels.mode, kernels.cost, at_once, kernels.vectors, threads, why)
     threads = options.threads or 1
     at_once, vectors = pieces(graph, made, options, threads)
     kept = kernels if isinstance(kernels, str) else f"the kernels would do {kernels.cost:,} multiply–adds"

@@ -30,7 +30,7 @@ QUESTION = str(GOLDEN / "question-keras3.keras")
 MIXED = str(GOLDEN / "mixed-keras3.keras")
 NET = refgrad.load(MIXED)
 X = np.random.default_rng(0).normal(size=(7, 3)).astype("float32")
-COMMANDS = ("inspect", "convert", "predict", "jacobian", "audit", "demo")
+COMMANDS = ("inspect", "convert", "predict", "jacobian", "audit", "warmup", "demo")
 
 
 @pytest.fixture

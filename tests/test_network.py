@@ -62,16 +62,6 @@ def test_tangents_are_shaped_like_x_for_one_feature_too():
         assert SCALAR.jvp({"input": x}, {"input": tangent})[1].shape == shape
 
 
-def test_jvp_and_vjp_have_no_kernels_yet():
-    assert NET.jvp(np.ones(3), np.ones(3), engine="numpy")[1].shape == (2,)
-    for call in (
-        lambda: NET.jvp(np.ones(3), np.ones(3), engine="numba"),
-        lambda: NET.vjp(np.ones(3), [1, 1], engine="numba"),
-    ):
-        with pytest.raises(refgrad.UnsupportedError, match="no kernels for jvp and vjp yet"):
-            call()
-
-
 def test_big_endian_is_asked_for_in_vain():
     assert NET.astype(">f4").dtype == np.dtype("=f4")
     assert NET.astype(">f4").jacobian(np.ones(3), engine="numba").dtype == np.float32

@@ -417,7 +417,8 @@ def test_a_plan_says_what_runs_and_why():
     assert str(plan).startswith("forward mode on numba: 3,232 multiply–adds a sample, 1,000 in pieces of 1,000")
     assert "engine='numpy' was asked for" in ONE.plan(1, engine="numpy").why
     assert "mode='reverse' was asked for" in ONE.plan(1, mode="reverse").why
-    assert "kernels have no mode='split'" in ONE.plan(1, mode="split").why
+    assert (ONE.plan(1, mode="split").engine, ONE.plan(1, mode="split").mode) == ("numba", "split")
+    assert "no kink='raise'" in ONE.plan(1, kink="raise").why
     assert ONE.plan(10**6, engine="numpy", max_bytes=2**20).at_once < ONE.plan(10**6, engine="numpy").at_once < 10**6
     wide = refgrad.Network.sequential([(np.ones((50, 500)), None, "relu"), (np.ones((500, 50)), None, "linear")])
     assert wide.plan(10, engine="numpy", max_bytes=100_000).vectors < 50

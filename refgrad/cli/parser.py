@@ -17,6 +17,7 @@ from refgrad.cli.demo import demo
 from refgrad.cli.inspect import inspect
 from refgrad.cli.jacobian import jacobian
 from refgrad.cli.predict import predict
+from refgrad.cli.warmup import warmup
 from refgrad.options import MAX_BYTES, Engine, Kink, Mode
 
 
@@ -159,6 +160,14 @@ _COMMANDS = {
         "compare value and Jacobian with another framework, sample by sample",
         "model config weights isolate against reference at samples seed engine dtype",
         ("refgrad audit model.keras --samples 1000", "refgrad audit model.keras --input x.csv --json"),
+    ),
+    "warmup": _Command(
+        warmup,
+        "compile the kernels now",
+        "dtype",
+        ("refgrad warmup --dtype float32",),
+        "They are kept beside the installed package, or in the folder that NUMBA_CACHE_DIR names, for all processes "
+        "and models; without this, the first call does it. Without --dtype it is done for float32 and float64.",
     ),
     "demo": _Command(demo, "answer the question this project was born from", "plot", ("refgrad demo",)),
 }

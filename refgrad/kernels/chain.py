@@ -1,211 +1,209 @@
-"""The compiled loops: value and Jacobian of a chain, one sample at a time, skipping what a ReLU switched off.
+"""What kernels are made of: the value of a tile of samples, and products of one sample's layers.
 
-Every product here is one primitive, out[r, :] += Σ_k left[r, k] · matrix[k, :] over a list of the k that are not zero:
-about half of them after a ReLU. It serves the value (one row), the forward mode (n_in rows, with W) and the reverse
-mode (n_out rows, with Wᵀ). Samples never meet, so a result does not depend on its neighbours in the batch.
+A tile holds `lanes` samples side by side, (units, lanes), so that a vector of the machine holds one unit of many
+samples; or one sample, lanes = 1. Either way a sum is taken over ascending k by fused multiply–adds, so that a sample's
+numbers are the same in any batch. Everything lives in one flat array `work`, at offsets.
 
 This module imports numba, so it is itself imported only where a kernel is about to run.
 """
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Callable
-from functools import partial
-from pathlib import Path
 from typing import Any
 
-import numba
-import numba.extending
-import numpy as np
+from refgrad.kernels.block import ROWS, dense, listed
+from refgrad.kernels.compiling import inline
+from refgrad.kernels.packing import (
+    BIAS,
+    END,
+    FIRST,
+    FIXED,
+    FUNCTION,
+    KINKS,
+    PADDED,
+    PANEL,
+    PLACES,
+    PULL,
+    PUSH,
+    UNITS,
+    WIDTH,
+)
+from refgrad.kernels.scaling import times
+from refgrad.kernels.units import SLOPE, VALUE, call
+from refgrad.kernels.windows import window
 
-import refgrad.activations
-from refgrad.activations import ACTIVATIONS, where
-from refgrad.kernels.lower import CODES
 
-_ROOMS = (Path(refgrad.activations.__file__).parent, Path(__file__).parent)
-_SOURCES = tuple(source for room in _ROOMS for source in sorted(room.glob("*.py")))
-# "contract" allows fused multiply–adds and nothing that could change what NaN, infinity or a sum's order mean.
-_jit: Any = partial(numba.njit, nogil=True, error_model="numpy", fastmath={"contract"})
-# A called function counts references to every array of a tuple it is given, which costs more than small layers do.
-_inline = partial(_jit, forceinline=True)
-
-
-def _source_digest() -> str:
-    texts = b"".join(source.read_bytes() for source in _SOURCES)
-    return hashlib.sha256(texts + f"{numba.__version__} {np.__version__}".encode()).hexdigest()[:16]
+@inline
+def nonzero(values: Any, start: Any, count: Any, active: Any, first: Any) -> Any:
+    """List the places of what is not zero, NaN among them; returns how many. There is room for one too many."""
+    found, given, places = 0, window(values, start, count), window(active, first, count + 1)
+    for k in range(count):
+        places[found] = k
+        found += given[k] != 0
+    return found
 
 
-def _kernel(function: Callable[..., Any]) -> Any:
-    """Compile with Numba's disk cache, keyed by all the sources that end up in the machine code.
+@inline
+def scale(values: Any, factors: Any) -> None:
+    """values ← values ∘ factors."""
+    for i in range(len(values)):
+        values[i] *= factors[i]
 
-    Numba itself looks only at the file of the cached function: after an edit of a callee in another file, such as an
-    activation, it would run stale code. The digest is part of the function's name and so of the cache file's.
+
+@inline
+def apply(packed: Any, level: Any, kink: Any, lanes: Any, work: Any, z: Any, slopes: Any, spare: Any) -> None:
+    """z ← f(z) for each step of a level in turn; the product of their f′ goes to `slopes`, if that is not negative.
+
+    f′ is Keras's, or where z is on a kink what `kink` chooses.
     """
-    function.__qualname__ = f"{function.__name__}-{_source_digest()}"
-    try:
-        return _jit(function, cache=True)
-    except RuntimeError:  # no folder for a cache can be written: compile anew in each process
-        return _jit(function)
+    layers, steps, numbers = packed
+    units = layers[level, WIDTH]
+    at = slopes + layers[level, UNITS] * lanes
+    for step in range(layers[level, FIRST], layers[level, END]):
+        function, fixed = steps[step, FUNCTION], steps[step, FIXED]
+        if slopes >= 0:
+            here = at if step == layers[level, FIRST] else spare
+            call(function, SLOPE, kink, numbers, fixed, work, z, work, here, units, lanes)
+            for place in range(steps[step, KINKS] if kink > 0 else 0):
+                where, slope = numbers[steps[step, PLACES] + 4 * place], numbers[steps[step, PLACES] + 4 * place + kink]
+                for i in range(units * lanes):
+                    if work[z + i] == where:
+                        work[here + i] = slope
+            if here == spare:
+                scale(window(work, at, units * lanes), window(work, spare, units * lanes))
+        call(function, VALUE, kink, numbers, fixed, work, z, work, spare, units, lanes)
 
 
-@numba.extending.overload(where, strict=False)  # strict would compare annotations too
-def _where(condition: Any, then: Any, otherwise: Any) -> Any:
-    """A choice between two scalars; a constant takes the dtype of the float beside it, as in NumPy."""
-    del condition
-    floats = [kind for kind in (then, otherwise) if isinstance(kind, numba.types.Float)]
-    if len(floats) == 1:
-        chosen = floats[0]
-        return lambda condition, then, otherwise: chosen(then) if condition else chosen(otherwise)
-    return lambda condition, then, otherwise: then if condition else otherwise
-
-
-_relu, _relu_slope = _jit(ACTIVATIONS["relu"].f), _jit(ACTIVATIONS["relu"].df)
-_sigmoid, _sigmoid_slope = _jit(ACTIVATIONS["sigmoid"].f), _jit(ACTIVATIONS["sigmoid"].df)
-_tanh, _tanh_slope = _jit(ACTIVATIONS["tanh"].f), _jit(ACTIVATIONS["tanh"].df)
-_RELU, _SIGMOID, _TANH = CODES["relu"], CODES["sigmoid"], CODES["tanh"]
-
-
-@_jit
-def _activate(code: Any, p: Any, z: Any) -> None:
-    """z ← f(z)."""
-    if code == _RELU:
-        for j in range(len(z)):
-            z[j] = _relu(z[j], p[0], p[1], p[2])
-    elif code == _SIGMOID:
-        for j in range(len(z)):
-            z[j] = _sigmoid(z[j])
-    elif code == _TANH:
-        for j in range(len(z)):
-            z[j] = _tanh(z[j])
-
-
-@_jit
-def _slopes(code: Any, p: Any, z: Any, slope: Any) -> None:
-    """slope = f′(z)."""
-    if code == _RELU:
-        for j in range(len(z)):
-            slope[j] = _relu_slope(z[j], p[0], p[1], p[2])
-    elif code == _SIGMOID:
-        for j in range(len(z)):
-            slope[j] = _sigmoid_slope(z[j])
-    elif code == _TANH:
-        for j in range(len(z)):
-            slope[j] = _tanh_slope(z[j])
+@inline
+def sums(packed: Any, level: Any, lanes: Any, work: Any, a: Any, z: Any, active: Any) -> None:
+    """z_j = Σ_k W_kj a_k + b_j of a tile: W's columns lie along vectors for one sample, the samples for several."""
+    layers, _, numbers = packed
+    before, units, panel = layers[level - 1, WIDTH], layers[level, WIDTH], layers[0, PANEL]
+    if lanes == 1:
+        count = nonzero(work, a, before, active, 0)
+        for j in range(0, units, panel):
+            listed(1, work, a, 0, 1, active, 0, count, numbers, layers[level, PUSH] + j * before, panel, work, z + j, 0)
+        outputs, bias = window(work, z, units), window(numbers, layers[level, BIAS], units)
+        for j in range(units):
+            outputs[j] += bias[j]
     else:
-        slope[:] = 1
+        transposed(layers[level, PUSH], before, units, panel, numbers, work, a, z)
+        for j in range(units):
+            unit, of_unit = window(work, z + j * lanes, lanes), numbers[layers[level, BIAS] + j]
+            for i in range(lanes):
+                unit[i] += of_unit
 
 
-@_jit
-def _nonzero(values: Any, active: Any) -> Any:
-    """List the places that are not zero, NaN among them; returns how many. `active` has room for one place too many."""
-    count = 0
-    for k in range(len(values)):
-        active[count] = k
-        count += values[k] != 0
-    return count
+@inline
+def transposed(matrix: Any, before: Any, units: Any, panel: Any, numbers: Any, work: Any, a: Any, z: Any) -> None:
+    """Z = Mᵀ A for M (before, units) in panels, A (before, P) and Z (units, P): P samples at once."""
+    for j in range(0, units, panel):
+        last = min(j + panel, units)
+        row = j
+        while row < last:
+            rows = min(ROWS, last - row)
+            start = matrix + j * before + row - j
+            dense(rows, numbers, start, 1, panel, before, work, a, panel, work, z + row * panel, panel)
+            row += rows
 
 
-@_jit
-def _add_product(left: Any, active: Any, count: Any, matrix: Any, out: Any) -> None:
-    """out[r, :] += Σ_{k ∈ active} left[r, k] · matrix[k, :], four k at a time to load and store `out` less often."""
-    for r in range(out.shape[0]):
-        row, coefficients = out[r], left[r]
-        i = 0
-        while i + 4 <= count:
-            k0, k1, k2, k3 = active[i], active[i + 1], active[i + 2], active[i + 3]
-            c0, c1, c2, c3 = coefficients[k0], coefficients[k1], coefficients[k2], coefficients[k3]
-            m0, m1, m2, m3 = matrix[k0], matrix[k1], matrix[k2], matrix[k3]
-            for j in range(len(row)):
-                row[j] += c0 * m0[j] + c1 * m1[j] + c2 * m2[j] + c3 * m3[j]
-            i += 4
-        while i < count:
-            c, m = coefficients[active[i]], matrix[active[i]]
-            for j in range(len(row)):
-                row[j] += c * m[j]
-            i += 1
+@inline
+def evaluate(
+    packed: Any, kink: Any, lanes: Any, work: Any, here: Any, there: Any, slopes: Any, spare: Any, active: Any
+) -> Any:
+    """Take a tile at `here` through all layers; returns where the outputs are, `here` or `there`."""
+    layers = packed[0]
+    apply(packed, 0, kink, lanes, work, here, slopes, spare)
+    for level in range(1, len(layers)):
+        sums(packed, level, lanes, work, here, there, active)
+        apply(packed, level, kink, lanes, work, there, slopes, spare)
+        here, there = there, here
+    return here
 
 
-@_inline
-def _matrix(flat: Any, program: Any, layer: Any, transposed: Any) -> Any:
-    """A layer's W (n_in, n_out), or Wᵀ (n_out, n_in), as a view of the flat array that holds them all."""
-    widths, starts = program[0], program[6]
-    rows, columns = widths[layer], widths[layer + 1]
-    if transposed:
-        rows, columns = columns, rows
-    return flat[starts[layer] : starts[layer + 1]].reshape(rows, columns)
+@inline
+def has_slopes(layers: Any, level: Any) -> Any:
+    """Whether a level has steps; else its slopes are 1, and written nowhere."""
+    return layers[level, END] > layers[level, FIRST]
 
 
-@_inline
-def _evaluate(program: Any, x: Any, buffers: Any, active: Any, slopes: Any) -> Any:
-    """The outputs of one sample, a view of `buffers`; f′ of every unit goes to `slopes`, if that is not empty."""
-    _, codes, parameters, weights, _, biases, _, units = program
-    a = x
-    for layer in range(len(codes)):
-        bias = biases[units[layer] : units[layer + 1]]
-        z = buffers[layer % 2, : len(bias)]
-        z[:] = bias
-        count = _nonzero(a, active)
-        _add_product(a.reshape(1, len(a)), active, count, _matrix(weights, program, layer, False), z.reshape(1, len(z)))
-        if len(slopes) > 0:
-            _slopes(codes[layer], parameters[layer], z, slopes[units[layer] : units[layer + 1]])
-        _activate(codes[layer], parameters[layer], z)
-        a = z
-    return a
+@inline
+def begin(packed: Any, level: Any, way: Any, work: Any, slopes: Any, to: Any) -> Any:
+    """The Jacobian of the first layer on the way, with the slopes at both its ends; returns the level it leads to.
 
-
-@_inline
-def _multiply_out(program: Any, forward: Any, slopes: Any, active: Any, here: Any, there: Any) -> Any:
-    """The product of one sample's Jacobians, a view of a buffer.
-
-    Forward it is Jᵀ (n_in, n_out), one row an input: W_1, then · f′ and · W_l in turn. Backward it is J (n_out, n_in),
-    one row an output: f′ · W_Lᵀ, then · f′ and · W_lᵀ in turn.
+    Forward (way = 1) it is T (n_l, n_{l+1}) = W ∘ f′, one row for each number of level l, and the slopes of level l
+    itself belong to what comes before, unless it is the input. Backward (way = −1) it is G (n_l, n_{l−1}) = f′ Wᵀ ∘ f′,
+    one row for each number of level l.
     """
-    _, codes, _, weights, transposes, _, _, units = program
-    last = len(codes) - 1
-    flat = weights if forward else transposes
-    first = _matrix(flat, program, 0 if forward else last, not forward)
-    rows = len(first)
-    product = here[: first.size].reshape(first.shape)
-    product[:] = first
-    if not forward:
-        product *= slopes[units[last] : units[last + 1]].reshape(rows, 1)
-    for step in range(last + 1 if forward else last):
-        layer = step if forward else last - 1 - step
-        slope = slopes[units[layer] : units[layer + 1]]
-        product *= slope
-        following = layer + 1 if forward else layer
-        if following <= last:
-            matrix = _matrix(flat, program, following, not forward)
-            product, left = there[: rows * matrix.shape[1]].reshape(rows, matrix.shape[1]), product
-            product[:] = 0
-            _add_product(left, active, _nonzero(slope, active), matrix, product)
-            here, there = there, here
-    return product
+    layers, _, numbers = packed
+    following = level + way
+    matrix = layers[level + 1, PUSH] if way > 0 else layers[level, PULL]
+    rows, columns, stride, panel = (
+        layers[level, WIDTH],
+        layers[following, WIDTH],
+        layers[following, PADDED],
+        layers[0, PANEL],
+    )
+    by_row = has_slopes(layers, level) and (way < 0 or level == 0)
+    by_column = slopes + layers[following, UNITS] if has_slopes(layers, following) else -1
+    for r in range(rows):
+        factor = work[slopes + layers[level, UNITS] + r] if by_row else numbers.dtype.type(1)
+        for j in range(0, columns, panel):
+            start, at = matrix + j * rows + r * panel, by_column + j if by_column >= 0 else -1
+            times(work, to + r * stride + j, numbers, start, factor, work, at, panel)
+    return following
 
 
-@_kernel
-def value(program: Any, x: Any, y: Any) -> None:
-    """y (batch, n_out) for x (batch, n_in)."""
-    widest = program[0].max()
-    buffers, active = np.empty((2, widest), x.dtype), np.empty(widest + 1, np.int64)
-    no_slopes = np.empty(0, x.dtype)
-    for sample in range(len(x)):
-        y[sample] = _evaluate(program, x[sample], buffers, active, no_slopes)
+@inline
+def times_slopes(packed: Any, level: Any, rows: Any, work: Any, slopes: Any, at: Any) -> None:
+    """T[r, j] ← T[r, j] f′(z_j) for the units j of a level."""
+    layers = packed[0]
+    if has_slopes(layers, level):
+        start, stride = slopes + layers[level, UNITS], layers[level, PADDED]
+        for r in range(rows):
+            place = at + r * stride
+            times(work, place, work, place, work.dtype.type(1), work, start, stride)
 
 
-@_kernel
-def value_and_jacobian(program: Any, x: Any, forward: Any, y: Any, jacobian: Any) -> None:
-    """y (batch, n_out) and jacobian (batch, n_out, n_in) for x (batch, n_in), pushing forward or pulling back."""
-    widths, units = program[0], program[7]
-    widest, rows = widths.max(), widths[0] if forward else widths[-1]
-    buffers, active = np.empty((2, widest), x.dtype), np.empty(widest + 1, np.int64)
-    slopes = np.empty(units[-1], x.dtype)
-    here, there = np.empty(rows * widest, x.dtype), np.empty(rows * widest, x.dtype)
-    for sample in range(len(x)):
-        y[sample] = _evaluate(program, x[sample], buffers, active, slopes)
-        product = _multiply_out(program, forward, slopes, active, here, there)
-        if forward:
-            jacobian[sample] = product.T
-        else:
-            jacobian[sample] = product
+@inline
+def go_on(
+    packed: Any, level: Any, stop: Any, rows: Any, samples: Any, work: Any, slopes: Any, all_units: Any,
+    here: Any, there: Any, size: Any, active: Any, widest: Any, counts: Any,
+) -> Any:  # fmt: skip
+    """T ← (T M) ∘ f′ from layer to layer, M being W forward and Wᵀ backward; returns where the last T is.
+
+    T (rows, n) of `samples` samples, `size` apart, and their slopes, `all_units` apart. A panel of M meets all samples
+    before the next one's turn: it stays in the nearest cache. Where f′ is 0 so is T, and is left out.
+    """
+    layers, _, numbers = packed
+    panel, way = layers[0, PANEL], 1 if stop > level else -1
+    while level != stop:
+        following = level + way
+        matrix = layers[following, PUSH] if way > 0 else layers[level, PULL]
+        units, stride, wide = layers[level, WIDTH], layers[level, PADDED], layers[following, PADDED]
+        for sample in range(samples):
+            if has_slopes(layers, level):
+                start = slopes + sample * all_units + layers[level, UNITS]
+                counts[sample] = nonzero(work, start, units, active, sample * widest)
+            else:
+                for k in range(units):
+                    active[sample * widest + k] = k
+                counts[sample] = units
+        for j in range(0, wide, panel):
+            for sample in range(samples):
+                left, out = here + sample * size, there + sample * size + j
+                row = 0
+                while row < rows:
+                    # Blocks of equal height: the last one would be short of work for the machine's adders.
+                    blocks = (rows - row + ROWS - 1) // ROWS
+                    height = (rows - row + blocks - 1) // blocks
+                    listed(
+                        height, work, left + row * stride, stride, 1, active, sample * widest, counts[sample],
+                        numbers, matrix + j * units, panel, work, out + row * wide, wide,
+                    )  # fmt: skip
+                    row += height
+        for sample in range(samples):
+            times_slopes(packed, following, rows, work, slopes + sample * all_units, there + sample * size)
+        here, there = there, here
+        level = following
+    return here

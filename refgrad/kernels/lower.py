@@ -1,18 +1,23 @@
-"""From a graph to a flat program, or the reason why there is none."""
+"""From a graph to a program, or the reason why there is none."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
-from refgrad.arrays import Array
-from refgrad.graph import Graph
-from refgrad.kernels.program import Index, Program
-from refgrad.ops import Affine, Elementwise
+from refgrad.arrays import Array, Shape
+from refgrad.graph import Graph, Node
+from refgrad.kernels.program import PRELU, SCALE, Layer, Program, Step
+from refgrad.ops import Affine, Elementwise, LogSoftmax, Normalization, PReLU, Reshape, Softmax
+from refgrad.ops.axes import as_axes
+from refgrad.ops.diagonal import Diagonal
+from refgrad.ops.op import KinkPolicy
 
-CODES = {"linear": 0, "relu": 1, "sigmoid": 2, "tanh": 3}
-"""The activations the kernels know, by the code that stands for each in a program."""
+POLICIES: tuple[KinkPolicy, ...] = ("keras", "left", "right", "mean")
+"""Slopes at kinks, by the number that stands for each in a call."""
 
 
 @dataclass(frozen=True)
@@ -22,70 +27,77 @@ class NotLowered:
     reason: str
 
 
-@dataclass
-class _Layer:
-    affine: Affine
-    activation: Elementwise | None = None
+def _spread(array: Array, shape: Shape) -> Array:
+    """A number for each unit."""
+    return np.broadcast_to(array, shape).ravel()
 
 
-def _layers(graph: Graph) -> list[_Layer] | NotLowered:
-    if len(graph.inputs) != 1 or len(graph.outputs) != 1 or len(graph.shapes[graph.inputs[0]]) != 1:
-        return NotLowered("kernels take one input of one axis and give one output")
-    if graph.outputs[0] != len(graph.nodes) - 1:
-        return NotLowered("the output is not the last layer, and kernels run plain chains to their end")
-    layers: list[_Layer] = []
-    for index, node in enumerate(graph.nodes[1:]):
-        if node.inputs != (index,):
-            return NotLowered(f"{node.name!r} does not follow the layer before it: kernels run plain chains")
-        if isinstance(node.op, Affine):
-            layers.append(_Layer(node.op))
-        elif not isinstance(node.op, Elementwise) or node.op.activation not in CODES:
-            return NotLowered(f"no kernel has {node.name!r} ({node.op.name}: {node.op.config()})")
-        elif not layers or layers[-1].activation is not None:
-            return NotLowered(f"the activation {node.name!r} does not follow a Dense layer")
-        else:
-            layers[-1].activation = node.op
-    return layers or NotLowered("there is no Dense layer in it")
+def _scale(op: Diagonal, shape: Shape, dtype: np.dtype[Any]) -> Step:
+    """(x − c) s + o, with as few roundings as the op itself has: o is its value at 0, unless it subtracts first."""
+    with np.errstate(all="ignore"):
+        offset, slope = op.linearize(np.zeros((1, *shape), dtype), kink="keras")
+    centre = np.zeros(shape, dtype)
+    if isinstance(op, Normalization) and not op.invert:
+        centre, offset = op.mean, centre
+    else:
+        offset = offset.reshape(shape)
+    return Step(SCALE, arrays=tuple(_spread(array.astype(dtype), shape) for array in (centre, slope[...], offset)))
 
 
-def _flat(arrays: list[Array]) -> Array:
-    flat: Array = np.concatenate([array.ravel() for array in arrays])
-    flat.setflags(write=False)
-    return flat
+def _prelu(op: PReLU, shape: Shape) -> Step:
+    at_zero = (op.linearize(np.zeros((1, *shape), op.alpha.dtype), kink=kink)[1].reshape(shape) for kink in POLICIES)
+    return Step(PRELU, arrays=tuple(_spread(array, shape) for array in (op.alpha, *at_zero)))
 
 
-def _starts(sizes: list[int]) -> Index:
-    """Where each of several arrays starts when they are joined, and where the last one ends."""
-    return np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+def _step(node: Node, shape: Shape, dtype: np.dtype[Any]) -> Step | None:
+    """What a node does to every unit by itself, if that is all it does."""
+    op = node.op
+    if isinstance(op, Elementwise):
+        return Step(op.activation, op.parameters, kinks=op.kinks)
+    if isinstance(op, PReLU):
+        return _prelu(op, shape)
+    return _scale(op, shape, dtype) if isinstance(op, Diagonal) and op.linear else None
+
+
+def _finite(layer: Layer) -> bool:
+    arrays = [layer.kernel, layer.bias, *(array for step in layer.steps for array in step.arrays)]
+    return all(array is None or bool(np.isfinite(array).all()) for array in arrays)
+
+
+def _is_row(shape: Shape, axis: int | tuple[int, ...] = -1) -> bool:
+    """Whether the last axis holds all numbers."""
+    return as_axes(axis) == (-1,) and math.prod(shape[:-1]) == 1
 
 
 def lower(graph: Graph) -> Program | NotLowered:
-    """The program of a chain of affine maps, each with at most one activation of `CODES` after it.
+    """The program of a chain of affine maps with functions of single units between them, and perhaps a softmax after.
 
     Weights that are not finite are left to NumPy: kernels skip products with zero, and 0 · ∞ is not zero.
     """
-    layers = _layers(graph)
-    if isinstance(layers, NotLowered):
-        return layers
-    kernels = [layer.affine.kernel for layer in layers]
-    biases = [
-        np.zeros(kernel.shape[1], graph.dtype) if layer.affine.bias is None else layer.affine.bias
-        for layer, kernel in zip(layers, kernels, strict=True)
-    ]
-    if not all(np.isfinite(array).all() for array in (*kernels, *biases)):
-        return NotLowered("not all weights are finite")
-    codes = [CODES[layer.activation.activation if layer.activation else "linear"] for layer in layers]
-    parameters = np.zeros((len(layers), 3), graph.dtype)
-    for row, layer in zip(parameters, layers, strict=True):
-        given = layer.activation.parameters if layer.activation else ()
-        row[: len(given)] = given
-    return Program(
-        widths=np.array([kernels[0].shape[0], *(kernel.shape[1] for kernel in kernels)], np.int64),
-        codes=np.array(codes, np.int64),
-        parameters=parameters,
-        weights=_flat(kernels),
-        transposes=_flat([kernel.T for kernel in kernels]),
-        biases=_flat(biases),
-        matrices=_starts([kernel.size for kernel in kernels]),
-        units=_starts([bias.size for bias in biases]),
-    )
+    if len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        return NotLowered("kernels take one input and give one output")
+    if graph.outputs[0] != len(graph.nodes) - 1:
+        return NotLowered("the output is not the last layer, and kernels run plain chains to their end")
+    layers, tail = [Layer(math.prod(graph.shapes[0]), None, None, ())], "none"
+    for index, node in enumerate(graph.nodes[1:]):
+        op, shape = node.op, graph.shapes[index]
+        if node.inputs != (index,):
+            return NotLowered(f"{node.name!r} does not follow the layer before it: kernels run plain chains")
+        if isinstance(op, Reshape):
+            continue
+        if tail != "none":
+            return NotLowered(f"{node.name!r} follows a {tail}, which kernels have at the end of a chain only")
+        step = _step(node, shape, graph.dtype)
+        if isinstance(op, Affine) and _is_row(shape):
+            layers.append(Layer(op.kernel.shape[1], op.kernel, op.bias, ()))
+        elif isinstance(op, Softmax | LogSoftmax) and _is_row(shape, op.axis):
+            tail = op.name
+        elif step is not None:
+            # A linear activation is none, and its slope is 1 even where NaN is what it is given.
+            steps = layers[-1].steps if step.name == "linear" else (*layers[-1].steps, step)
+            layers[-1] = replace(layers[-1], steps=steps)
+        else:
+            return NotLowered(f"no kernel has {node.name!r} ({op.name} of an input of shape {shape})")
+    if len(layers) == 1:
+        return NotLowered("there is no Dense layer in it")
+    return Program(tuple(layers), tail) if all(map(_finite, layers)) else NotLowered("not all weights are finite")

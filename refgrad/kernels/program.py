@@ -1,39 +1,58 @@
-"""What the compiled kernels run: a chain of layers as flat arrays, so that one compilation serves every network."""
+"""What kernels run: a chain of layers, each an affine map and then functions of every unit by itself."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from refgrad.activations import Kink
 from refgrad.arrays import Array
 
-Index = npt.NDArray[np.int64]
+SCALE, PRELU = "scale", "prelu"
+"""The functions with arrays of their own, beside the rows of the activation table."""
+
+TAILS = ("none", "softmax", "log_softmax")
+"""What a chain may end with, by the number that stands for each in a packed program."""
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A function of every unit by itself: a row of the activation table, or one of these.
+
+    scale     (z − c) s + o     arrays c, s, o: Rescaling, Normalization and BatchNormalization, not folded into a
+              neighbour, which would round
+    prelu     z above 0, α z below     arrays α, and the slope at 0 by each of `kinks.POLICIES`
+    """
+
+    name: str
+    parameters: tuple[float, ...] = ()
+    arrays: tuple[Array, ...] = ()
+    kinks: tuple[Kink, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Layer:
+    """z = a W + b, then the steps; `kernel` W is (n_in, n_out). The input is a layer without W and b."""
+
+    width: int
+    kernel: Array | None
+    bias: Array | None
+    steps: tuple[Step, ...]
 
 
 @dataclass(frozen=True, eq=False)
 class Program:
-    """Layers z = a W + b, a ← f(z), one after the other.
+    """The input's steps, then layers one after the other, then one of `TAILS`."""
 
-    Layer l maps `widths[l]` to `widths[l + 1]` features and applies activation `codes[l]` (one of `lower.CODES`) with
-    the parameters `parameters[l]`. `weights` holds every W row by row, one layer after the other, and `transposes`
-    every Wᵀ, so that both directions walk along rows; `biases` holds every b, zeros where a layer has none. Layer l's
-    matrix is at `matrices[l]` to `matrices[l + 1]` of either, its bias at `units[l]` to `units[l + 1]`.
-    """
-
-    widths: Index
-    codes: Index
-    parameters: Array
-    weights: Array
-    transposes: Array
-    biases: Array
-    matrices: Index
-    units: Index
+    layers: tuple[Layer, ...]
+    tail: str
 
     @cached_property
-    def arguments(self) -> tuple[Any, ...]:
-        """The arrays in the order the kernels unpack them."""
-        return tuple(getattr(self, field.name) for field in fields(self))
+    def widths(self) -> tuple[int, ...]:
+        """How many numbers each level holds, the input first."""
+        return tuple(layer.width for layer in self.layers)
+
+    @cached_property
+    def names(self) -> frozenset[str]:
+        """Every function of units that is in it."""
+        return frozenset(step.name for layer in self.layers for step in layer.steps)

@@ -1,23 +1,36 @@
-"""Running a program on a batch: is Numba there, and the arrays around the compiled call."""
+"""Running a program on a batch: is Numba there, and the arrays around the compiled calls."""
 
 from __future__ import annotations
 
+import math
 from functools import cache
+from importlib import import_module
 from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
+import numpy as np
+
+from refgrad.activations import ACTIVATIONS
 from refgrad.arrays import Array
 from refgrad.derivatives.order import Direction
-from refgrad.kernels.program import Program
+from refgrad.kernels.cuts import Cut, cut
+from refgrad.kernels.lower import POLICIES
+from refgrad.kernels.packing import FUNCTION, pack, padded
+from refgrad.kernels.program import PRELU, SCALE, Layer, Program
+from refgrad.ops.op import KinkPolicy
 
 NOT_INSTALLED = "numba is not installed: pip install numba, or refgrad's extra 'jit'"
 
+_NEAR = 256 * 2**10
+"""Bytes of weights that stay in a core's second cache while one sample after the other passes through them; half of the
+least there is in machines sold since 2017."""
+
 
 @cache
-def _compiled() -> ModuleType:
-    from refgrad.kernels import chain
-
-    return chain
+def _compiled(module: str) -> ModuleType:
+    """A module of kernels; they import numba."""
+    return import_module(f"refgrad.kernels.{module}")
 
 
 @cache
@@ -26,7 +39,7 @@ def unavailable() -> str | None:
     if not installed():
         return NOT_INSTALLED
     try:
-        _compiled()
+        _compiled("units")
     except ImportError as error:  # an installed Numba may refuse the installed NumPy or Python
         return f"numba cannot be imported: {error}"
     return None
@@ -37,16 +50,73 @@ def installed() -> bool:
     return find_spec("numba") is not None
 
 
-def _plain(x: Array) -> Array:
-    """Numba compiles anew for read-only arrays: a copy costs less than seconds."""
-    return x if x.flags.writeable else x.copy()
+def _plain(x: Array, lead: int = 1) -> Array:
+    """`(batch, n)`, writeable: Numba compiles anew for read-only arrays, and a copy costs less than seconds.
+
+    With `lead` leading axes it is that many and one.
+    """
+    rows = x if x.ndim == lead + 1 else x.reshape(*x.shape[:lead], math.prod(x.shape[lead:]))
+    return rows if rows.flags.writeable else rows.copy()
 
 
-def value(program: Program, x: Array, y: Array) -> None:
-    """Write outputs (batch, n_out) at x (batch, n_in) into y, which is C-contiguous."""
-    _compiled().value(program.arguments, _plain(x), y)
+def cache_folder() -> str | None:
+    """Where Numba keeps compiled kernels, or None if it finds no folder that can be written."""
+    kept = _compiled("values").value.stats.cache_path
+    return str(kept) if kept else None
 
 
-def value_and_jacobian(program: Program, x: Array, direction: Direction, y: Array, jacobian: Array) -> None:
-    """Write outputs (batch, n_out) and Jacobians (batch, n_out, n_in) into C-contiguous arrays."""
-    _compiled().value_and_jacobian(program.arguments, _plain(x), direction == "forward", y, jacobian)
+def warm_up(dtype: np.dtype[Any]) -> None:
+    """Compile, or load, every kernel and every function of units."""
+    for name in {*ACTIVATIONS, SCALE, PRELU} - {"linear"}:  # which no program holds
+        _compiled("units").address(name, dtype)
+    layers = (Layer(1, None, None, ()), Layer(1, np.ones((1, 1), dtype), None, ()))
+    runner, x = Runner(Program(layers, "none"), dtype), np.ones((1, 1), dtype)
+    runner.value(x, x.copy())
+    runner.value_and_jacobian(x, cut(runner.program, "auto"), "keras", x.copy(), x.copy())
+    runner.products(x, x[None], 0, "forward", "keras", x.copy(), x[None])
+
+
+class Runner:
+    """A program ready to run: its arrays, and the addresses of its compiled functions."""
+
+    def __init__(self, program: Program, dtype: np.dtype[Any]) -> None:
+        self.program = program
+        self.panel = _compiled("block").panel_width(dtype)
+        packed = pack(program, dtype, self.panel)
+        steps = packed.steps.copy()
+        addresses = [_compiled("units").address(name, dtype) for name in packed.names]
+        steps[:, FUNCTION] = [addresses[name] for name in packed.steps[:, FUNCTION]]
+        self.arguments = (packed.layers, steps, packed.numbers)
+        self.widest = padded(max(program.widths), self.panel)
+        self._value = _compiled("values").value
+        self._rows = _compiled("rows").rows
+
+    def group(self, vectors: int) -> int:
+        """How many samples pass through a layer together: as many as stay in the cache, if the weights do not."""
+        numbers = self.arguments[2]
+        room = _NEAR // (2 * vectors * self.widest * numbers.itemsize)
+        return 1 if numbers.nbytes // 2 <= _NEAR else max(1, min(self.panel, room))
+
+    def value(self, x: Array, y: Array) -> None:
+        """Write outputs (batch, n_out) at x (batch, n_in) into y, which is C-contiguous."""
+        self._value(self.arguments, _plain(x), _plain(y))
+
+    def value_and_jacobian(self, x: Array, cut: Cut, kink: KinkPolicy, y: Array, jacobian: Array) -> None:
+        """Write outputs (batch, n_out) and Jacobians (batch, n_out, n_in) into C-contiguous arrays."""
+        self._rows(
+            self.arguments, POLICIES.index(kink), cut.level, self.group(cut.vectors), _plain(x), _plain(y),
+            jacobian.reshape(-1),
+        )  # fmt: skip
+
+    def products(
+        self, x: Array, vectors: Array, first: int, direction: Direction, kink: KinkPolicy, y: Array, results: Array
+    ) -> None:
+        """Write outputs of some samples of a batch, the first being `first`, and their products with vectors.
+
+        x (samples, n_in), y (samples, n_out); of the whole batch vectors (k, batch, m), results (k, batch, n). All are
+        contiguous.
+        """
+        _compiled("products").products(
+            self.arguments, POLICIES.index(kink), direction == "forward", self.group(len(vectors)), first, _plain(x),
+            _plain(vectors, 2), _plain(y), _plain(results, 2),
+        )  # fmt: skip

@@ -1,0 +1,83 @@
+"""Jacobian–vector and vector–Jacobian products, sample by sample."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from refgrad.kernels.chain import go_on, times_slopes
+from refgrad.kernels.compiling import kernel
+from refgrad.kernels.packing import PADDED, WIDEST, WIDTH
+from refgrad.kernels.tails import pulled, pushed
+from refgrad.kernels.tiles import all_units, gather, lanes_for, room, run_tile, tile_size
+from refgrad.kernels.windows import borrowed, keep, window
+
+
+@kernel
+def products(
+    packed: Any, kink: Any, forward: Any, group: Any, batch: Any, x: Any, vectors: Any, y: Any, results: Any
+) -> None:
+    """y (samples, n_out) and results (k, batch, n) for x (samples, n_in) and vectors (k, batch, m).
+
+    Sample i of x is sample `batch` + i of the vectors.
+
+    Forward: tangents of the inputs give those of the outputs, ẏ = J ẋ. Backward: cotangents of the outputs give the
+    inputs', x̄ = Jᵀ ȳ. So many samples as `group` says go through the layers together.
+    """
+    packed = borrowed(packed[0]), borrowed(packed[1]), borrowed(packed[2])
+    x, vectors, y, results = borrowed(x), borrowed(vectors), borrowed(y), borrowed(results)
+    layers = packed[0]
+    lanes, units, widest = lanes_for(layers, len(x)), all_units(layers), layers[0, WIDEST]
+    start, stop = (0, len(layers) - 1) if forward else (len(layers) - 1, 0)
+    k, width, stride, wide = len(vectors), layers[start, WIDTH], layers[start, PADDED], layers[stop, PADDED]
+    size = k * widest
+    tile = tile_size(layers, lanes, True)
+    to = tile + group * units
+    spare = to + 2 * group * size
+    work, counts = room(spare + widest, x), np.empty(group, np.int64)
+    active = np.empty(group * widest + 1, np.int64)
+    owners = work, counts, active
+    work, counts, active = borrowed(work), borrowed(counts), borrowed(active)
+    for first in range(0, len(x), lanes):
+        slopes = run_tile(packed, kink, lanes, True, x, first, y, work, active)
+        end = min(first + lanes, len(x))
+        for begin in range(first, end, group):
+            samples = min(group, end - begin)
+            gather(layers, lanes, begin - first, samples, work, slopes, tile)
+            for sample in range(samples):
+                at = to + sample * size
+                for r in range(k):
+                    for i in range(width):
+                        work[at + r * stride + i] = vectors[r, batch + begin + sample, i]
+                    if not forward:
+                        pulled(
+                            layers,
+                            window(y, (begin + sample) * y.shape[1], y.shape[1]),
+                            work,
+                            at + r * stride,
+                            width,
+                            spare,
+                        )
+                times_slopes(packed, start, k, work, tile + sample * units, at)
+            found = go_on(
+                packed, start, stop, k, samples, work, tile, units, to, to + group * size, size, active, widest, counts
+            )
+            for sample in range(samples):
+                for r in range(k):
+                    at = found + sample * size + r * wide
+                    if forward:
+                        pushed(
+                            layers,
+                            window(y, (begin + sample) * y.shape[1], y.shape[1]),
+                            work,
+                            at,
+                            layers[stop, WIDTH],
+                            1,
+                            1,
+                            work,
+                            spare,
+                        )
+                    for j in range(layers[stop, WIDTH]):
+                        results[r, batch + begin + sample, j] = work[at + j]
+    keep(owners)

@@ -1,0 +1,76 @@
+"""Rows of panels, scaled: loops over whole vectors, as LLVM makes them only where it knows that nothing overlaps."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import llvmlite.binding
+from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic, overload
+
+from refgrad.kernels.block import vector_bytes
+
+_INT = ir.IntType(64)
+
+
+def times(out: Any, o0: int, left: Any, l0: int, factor: Any, factors: Any, f0: int, count: int) -> None:
+    """out[o0 + i] = left[l0 + i] · factor · factors[f0 + i] for i < count, whole vectors; without factors if f0 < 0."""
+    product = left[l0 : l0 + count] * factor
+    out[o0 : o0 + count] = product if f0 < 0 else product * factors[f0 : f0 + count]
+
+
+def _loop(sloped: bool, context: Any, builder: Any, arrays: Any, starts: Any, factor: Any, count: Any) -> None:
+    number = factor.type
+    lanes = vector_bytes() // number.get_abi_size(llvmlite.binding.create_target_data(""))
+    vector, step = ir.VectorType(number, lanes), ir.Constant(_INT, lanes)
+    lane = builder.insert_element(ir.Constant(vector, ir.Undefined), factor, ir.Constant(_INT, 0))
+    mask = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
+    spread = builder.shuffle_vector(lane, ir.Constant(vector, ir.Undefined), mask)
+    begin, loop, done = (
+        builder.block, builder.append_basic_block("times"), builder.append_basic_block("timed")
+    )  # fmt: skip
+    builder.cbranch(builder.icmp_signed(">", count, ir.Constant(_INT, 0)), loop, done)
+    builder.position_at_end(loop)
+    i = builder.phi(_INT)
+    places = [
+        builder.bitcast(builder.gep(array, [builder.add(start, i)]), vector.as_pointer())
+        for array, start in zip(arrays, starts, strict=True)
+    ]
+    align = number.get_abi_size(llvmlite.binding.create_target_data(""))
+    product = builder.fmul(builder.load(places[1], align=align), spread)
+    if sloped:
+        product = builder.fmul(product, builder.load(places[2], align=align))
+    builder.store(product, places[0], align=align)
+    following = builder.add(i, step)
+    builder.cbranch(builder.icmp_signed("<", following, count), loop, done)
+    i.add_incoming(ir.Constant(_INT, 0), begin)
+    i.add_incoming(following, loop)
+    builder.position_at_end(done)
+
+
+@intrinsic
+def _times(typing, out, o0, left, l0, factor, factors, f0, count):  # type: ignore[no-untyped-def]
+    """`times`, compiled."""
+    given = (out, types.intp, left, types.intp, left.dtype, factors, types.intp, types.intp)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kinds = (signature.args[0], signature.args[2], signature.args[5])
+        arrays = [
+            context.make_array(kind)(context, builder, arguments[place]).data
+            for kind, place in zip(kinds, (0, 2, 5), strict=True)
+        ]
+        starts, rest = (arguments[1], arguments[3], arguments[6]), (arguments[4], arguments[7])
+        with builder.if_else(builder.icmp_signed("<", arguments[6], ir.Constant(_INT, 0))) as (plain, sloped):
+            with plain:
+                _loop(False, context, builder, arrays, starts, *rest)
+            with sloped:
+                _loop(True, context, builder, arrays, starts, *rest)
+        return context.get_dummy_value()
+
+    return types.void(*given), code
+
+
+@overload(times, strict=False)
+def _(out, o0, left, l0, factor, factors, f0, count):  # type: ignore[no-untyped-def]
+    return lambda out, o0, left, l0, factor, factors, f0, count: _times(out, o0, left, l0, factor, factors, f0, count)

@@ -1,0 +1,85 @@
+"""A tile of samples: where it is in the workspace, and its way in and out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from refgrad.kernels.chain import evaluate
+from refgrad.kernels.compiling import inline
+from refgrad.kernels.packing import LINE, PADDED, PANEL, UNITS, WIDEST, WIDTH
+from refgrad.kernels.tails import outputs
+from refgrad.kernels.windows import window
+
+FEW = 4
+"""Up to so many samples go one by one: a tile costs the same however full it is."""
+
+
+@inline
+def lanes_for(layers: Any, samples: Any) -> Any:
+    """How many samples lie side by side."""
+    return 1 if samples <= FEW else layers[0, PANEL]
+
+
+@inline
+def all_units(layers: Any) -> Any:
+    """How many slopes a sample has, those of padding among them."""
+    return layers[-1, UNITS] + layers[-1, PADDED]
+
+
+@inline
+def tile_size(layers: Any, lanes: Any, sloped: Any) -> Any:
+    """What a tile takes: two levels' numbers, one level's spare ones, and all slopes if they are wanted."""
+    return lanes * (3 * layers[0, WIDEST] + (all_units(layers) if sloped else 0))
+
+
+@inline
+def run_tile(
+    packed: Any, kink: Any, lanes: Any, sloped: Any, x: Any, first: Any, y: Any, work: Any, active: Any
+) -> Any:
+    """Evaluate samples first, …: y is written, and where the slopes (units, lanes) are is returned.
+
+    A tile that is not full is filled up with zeros.
+    """
+    layers = packed[0]
+    samples, size = min(lanes, len(x) - first), lanes * layers[0, WIDEST]
+    for lane in range(lanes):
+        target, width = window(work, lane, x.shape[1], lanes), x.shape[1]
+        if lane < samples:
+            source = window(x, (first + lane) * width, width)
+            for i in range(width):
+                target[i] = source[i]
+        else:
+            for i in range(width):
+                target[i] = 0
+    slopes = 3 * size if sloped else -1
+    at = evaluate(packed, kink, lanes, work, 0, size, slopes, 2 * size, active)
+    outputs(layers, y.shape[1], lanes, work, at)
+    for lane in range(samples):
+        units = y.shape[1]
+        result, output = window(y, (first + lane) * units, units), window(work, at + lane, units, lanes)
+        for j in range(units):
+            result[j] = output[j]
+    return slopes
+
+
+@inline
+def gather(layers: Any, lanes: Any, lane: Any, samples: Any, work: Any, slopes: Any, to: Any) -> None:
+    """The slopes of samples lane, … of a tile, one sample after the other."""
+    units = all_units(layers)
+    for level in range(len(layers)):
+        start, width = layers[level, UNITS], layers[level, WIDTH]
+        for sample in range(samples):
+            target = window(work, to + sample * units + start, width)
+            source = window(work, slopes + start * lanes + lane + sample, width, lanes)
+            for unit in range(width):
+                target[unit] = source[unit]
+
+
+@inline
+def room(size: Any, like: Any) -> Any:
+    """A workspace that starts with a cache line."""
+    raw = np.empty(size + LINE // like.itemsize, like.dtype)
+    start = (-raw.ctypes.data % LINE) // like.itemsize
+    return raw[start : start + size]

@@ -1,0 +1,185 @@
+"""Functions of every unit by itself: each row of the activation table compiled to a loop, and called by its address.
+
+Only the rows that a network has are compiled, once for each dtype; kernels find them by an address in the packed
+program, so they are the same machine code for all networks. A row's formulas are the table's own, with their constants
+and NumPy's names replaced by those of one dtype and of `elementary`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from types import FunctionType
+from typing import Any
+
+import numba
+import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic, overload
+
+from refgrad.activations import ACTIVATIONS, erfc, where
+from refgrad.kernels import elementary
+from refgrad.kernels.compiling import OPTIONS, cached, jit
+from refgrad.kernels.program import PRELU, SCALE
+
+SLOPE, VALUE = 0, 1
+"""What is wanted: slope ← f′(z), or z ← f(z)."""
+
+_TYPES = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
+
+
+@overload(where, strict=False)  # strict would compare annotations too
+def _where(condition: Any, then: Any, otherwise: Any) -> Any:
+    """A choice between two scalars; a constant takes the dtype of the float beside it, as in NumPy."""
+    del condition
+    floats = [kind for kind in (then, otherwise) if isinstance(kind, types.Float)]
+    if len(floats) == 1:
+        chosen = floats[0]
+        return lambda condition, then, otherwise: chosen(then) if condition else chosen(otherwise)
+    return lambda condition, then, otherwise: then if condition else otherwise
+
+
+@overload(erfc, strict=False)
+def _erfc(z: Any) -> Any:
+    return lambda z: elementary.erfc(z)
+
+
+def _in(dtype: np.dtype[Any], value: Any) -> Any:
+    return dtype.type(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
+
+
+def _scalar(function: Any, dtype: np.dtype[Any]) -> Any:
+    """A row's formula for single numbers: beside a float32, Numba would take a constant for a float64."""
+    code = function.__code__.replace(co_consts=tuple(_in(dtype, value) for value in function.__code__.co_consts))
+    names = {name: _in(dtype, value) for name, value in function.__globals__.items() if not name.startswith("__")}
+    return jit(FunctionType(code, names | {"np": elementary}, function.__name__))
+
+
+_PARAMETERS = (
+    jit(lambda fixed: ()),
+    jit(lambda fixed: (fixed[0],)),
+    jit(lambda fixed: (fixed[0], fixed[1])),
+    jit(lambda fixed: (fixed[0], fixed[1], fixed[2])),
+)
+
+
+def _row(name: str, dtype: np.dtype[Any]) -> Callable[..., None]:
+    """The loop of a row of the table."""
+    row = ACTIVATIONS[name]
+    f, df, parameters = _scalar(row.f, dtype), _scalar(row.df, dtype), _PARAMETERS[len(row.parameters)]
+
+    def loop(which: Any, kink: Any, fixed: Any, z: Any, slope: Any, units: Any, lanes: Any) -> None:
+        p = parameters(fixed)
+        if which == SLOPE:
+            for i in range(units * lanes):
+                slope[i] = df(z[i], *p)
+        else:
+            for i in range(units * lanes):
+                z[i] = f(z[i], *p)
+
+    return loop
+
+
+def _scale(which: Any, kink: Any, fixed: Any, z: Any, slope: Any, units: Any, lanes: Any) -> None:
+    """(z − c) s + o with c, s and o of every unit one after the other in `fixed`; its slope is s."""
+    for unit in range(units):
+        centre, scale, offset = fixed[unit], fixed[units + unit], fixed[2 * units + unit]
+        for i in range(unit * lanes, (unit + 1) * lanes):
+            if which == SLOPE:
+                slope[i] = scale
+            else:
+                z[i] = (z[i] - centre) * scale + offset
+
+
+def _prelu(which: Any, kink: Any, fixed: Any, z: Any, slope: Any, units: Any, lanes: Any) -> None:
+    """z above zero, α z below, which is 0 at −∞ too where α is 0; in `fixed` are α, and the slope at 0 by policy."""
+    for unit in range(units):
+        alpha, at_zero = fixed[unit], fixed[(1 + kink) * units + unit]
+        for i in range(unit * lanes, (unit + 1) * lanes):
+            if which == SLOPE:
+                slope[i] = (
+                    at_zero if z[i] == 0 else alpha if z[i] < 0 else z[i] if z[i] != z[i] else fixed.dtype.type(1)
+                )
+            elif z[i] <= 0:
+                z[i] = alpha * (fixed.dtype.type(0) if alpha == 0 else z[i])
+
+
+def _loop(name: str, dtype: np.dtype[Any]) -> Callable[..., None]:
+    return {SCALE: _scale, PRELU: _prelu}.get(name) or _row(name, dtype)
+
+
+_LOOP: Any = None  # for each function its own
+
+
+def _pointed(which: Any, kink: Any, fixed: Any, z: Any, slope: Any, units: Any, lanes: Any) -> None:
+    """`_LOOP` as a C function: where the arrays start is all that is known of them."""
+    count = units * lanes
+    _LOOP(
+        which,
+        kink,
+        numba.carray(fixed, 5 * units + 4),
+        numba.carray(z, count),
+        numba.carray(slope, count),
+        units,
+        lanes,
+    )
+
+
+@cache
+def address(name: str, dtype: np.dtype[Any]) -> int:
+    """Where the machine code of a function starts."""
+    loop = jit(_loop(name, dtype))
+    if numba.config.DISABLE_JIT:
+        _TWINS.append(loop)
+        return len(_TWINS) - 1
+    number = types.CPointer(_TYPES[dtype])  # type: ignore[attr-defined]
+    signature = types.void(types.intp, types.intp, number, number, number, types.intp, types.intp)
+
+    # Numba's cache tells functions apart by what they close over, which for a compiled one is new in each process.
+    pointed = FunctionType(_pointed.__code__, globals() | {"_LOOP": loop}, f"{name}_{dtype.name}")
+    compiled = cached(pointed, lambda function, cache: numba.cfunc(signature, cache=cache, **OPTIONS)(function))
+    _KEPT.append(compiled)
+    return int(compiled.address)
+
+
+_KEPT: list[Any] = []  # what is compiled lives as long as the process
+_TWINS: list[Any] = []  # what an "address" is a place in where nothing is compiled
+
+
+def call(
+    function: int, which: int, kink: int, fixed: Any, f0: int, z: Any, z0: int, slope: Any, s0: int, units: int,
+    lanes: int,
+) -> None:  # fmt: skip
+    """Run a function on z[z0:], with its parameters and arrays at fixed[f0:] and slopes, if wanted, to slope[s0:]."""
+    places = z[z0 : z0 + units * lanes], slope[s0 : s0 + units * lanes]
+    _TWINS[function](which, kink, fixed[f0:], *places, units, lanes)
+
+
+@intrinsic
+def _call(typing, function, which, kink, fixed, f0, z, z0, slope, s0, units, lanes):  # type: ignore[no-untyped-def]
+    """`call`, compiled: through a pointer."""
+    given = (*(types.intp,) * 3, fixed, types.intp, z, types.intp, slope, types.intp, types.intp, types.intp)
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word = ir.IntType(64)
+
+        def start(array: int) -> Any:
+            held = context.make_array(signature.args[array])(context, builder, arguments[array])
+            return builder.gep(held.data, [arguments[array + 1]])
+
+        pointers = [start(array) for array in (3, 5, 7)]
+        number = pointers[0].type
+        kind = ir.FunctionType(ir.VoidType(), [word, word, number, number, number, word, word])
+        pointer = builder.inttoptr(arguments[0], kind.as_pointer())
+        builder.call(pointer, [*arguments[1:3], *pointers, *arguments[9:11]])
+        return cgutils.get_null_value(context.get_value_type(types.void))
+
+    return types.void(*given), code
+
+
+@overload(call, strict=False)
+def _(function, which, kink, fixed, f0, z, z0, slope, s0, units, lanes):  # type: ignore[no-untyped-def]
+    return lambda function, which, kink, fixed, f0, z, z0, slope, s0, units, lanes: _call(
+        function, which, kink, fixed, f0, z, z0, slope, s0, units, lanes
+    )

@@ -1,0 +1,27 @@
+"""The kernel of values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from refgrad.kernels.compiling import kernel
+from refgrad.kernels.packing import WIDEST
+from refgrad.kernels.tiles import lanes_for, room, run_tile, tile_size
+from refgrad.kernels.windows import borrowed, keep
+
+
+@kernel
+def value(packed: Any, x: Any, y: Any) -> None:
+    """y (batch, n_out) for x (batch, n_in)."""
+    packed = borrowed(packed[0]), borrowed(packed[1]), borrowed(packed[2])
+    x, y = borrowed(x), borrowed(y)
+    layers = packed[0]
+    lanes = lanes_for(layers, len(x))
+    work, active = room(tile_size(layers, lanes, False), x), np.empty(layers[0, WIDEST] + 1, np.int64)
+    owners = work, active
+    work, active = borrowed(work), borrowed(active)
+    for first in range(0, len(x), lanes):
+        run_tile(packed, 0, lanes, False, x, first, y, work, active)
+    keep(owners)
