@@ -25,7 +25,7 @@ from refgrad.ops import Elementwise
 from refgrad.rounding import NEAR, deviations
 
 PIECEWISE_LINEAR = frozenset(
-    {"linear", "relu", "hard_sigmoid", "hard_sigmoid_keras2", "hard_tanh", "soft_shrink", "sparse_sigmoid"}
+    {"linear", "relu", "hard_sigmoid", "hard_sigmoid_keras2", "hard_tanh", "soft_shrink", "sparse_sigmoid", "abs"}
 )
 """Rows whose slope is constant between their kinks."""
 
