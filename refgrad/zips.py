@@ -76,9 +76,6 @@ def _check_members(archive: zipfile.ZipFile, budget: Budget) -> None:
         if entry.compress_type not in _METHODS:
             msg = f"the zip's member {name!r:.80} is compressed by method {entry.compress_type}; deflate is read"
             raise UnsupportedError(msg)
-        if entry.compress_type == zipfile.ZIP_STORED and entry.compress_size != entry.file_size:
-            msg = f"the zip's member {name!r:.80} is stored plainly and yet declares two sizes"
-            raise FormatError(msg)
         budget.spend(entry.file_size, f"the zip's member {name!r:.80}")
 
 

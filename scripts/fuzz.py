@@ -115,7 +115,11 @@ def _watched(seeds: Seeds, seed: int, numbers: range, place: mmap.mmap, answers:
     for number in numbers:
         struct.pack_into("<q", place, 0, number)
         signal.alarm(60)
-        arguments = seeds.made(seed, number)
+        try:
+            arguments = seeds.made(seed, number)
+        except MemoryError:
+            os.write(answers, f"{number} unmade\n".encode())
+            continue
         before = resource.getrusage(resource.RUSAGE_SELF)
         signal.alarm(10)
         armed = True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import random
@@ -75,7 +76,7 @@ def json_changed(content: bytes, other: bytes, rng: random.Random) -> bytes:
         second, place = rng.choice(_places(lender) if rng.random() < 0.5 else places)
         match rng.randrange(6):
             case 0 | 1:
-                holder[key] = rng.choice(VALUES)
+                holder[key] = copy.deepcopy(rng.choice(VALUES))
             case 2:
                 del holder[key]
             case 3 | 4:

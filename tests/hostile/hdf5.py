@@ -257,6 +257,11 @@ def _(file):
     file["layers/\x1b[2Jfake\n/vars/0"] = [1.0]
 
 
+@hdf5("hdf5: a weight of control characters", "MismatchError", r"\\x1b", source=NUMBERED)
+def _(file):
+    file["layers/dense/vars/\x1b[2Jfine"] = [1.0]
+
+
 def at(place, content):
     return lambda whole: whole[:place] + content + whole[place + len(content) :]
 

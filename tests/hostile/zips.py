@@ -105,9 +105,15 @@ def _(found, places, end):
     found[places["model.weights.h5"] + 16] ^= 1
 
 
-@patched("a size that is too large", "FormatError|LimitError", "two sizes|memory")
+@patched("a size that is too large", "FormatError|LimitError", "memory")
 def _(found, places, end):
     struct.pack_into("<L", found, places["model.weights.h5"] + 24, 1 << 31)
+
+
+@patched("a size that is one too large", "FormatError", "not as long")
+def _(found, places, end):
+    at = places["model.weights.h5"] + 24
+    struct.pack_into("<L", found, at, struct.unpack_from("<L", found, at)[0] + 1)
 
 
 @patched("both sizes too large", "FormatError|LimitError", "overlaps|reaches into|memory")
