@@ -187,8 +187,11 @@ def test_special_numbers_come_out_as_numpy(name, dtype):
 @every_mode
 @every_dtype
 @pytest.mark.parametrize("name", ["relu", "tanh", "softplus", "softmax", "wider than a panel", "narrow in the middle"])
-def test_neighbours_and_threads_change_no_bit(name, dtype, mode):
+def test_neighbours_and_threads_change_no_bit(name, dtype, mode, monkeypatch):
+    for module in ("planning", "engines"):
+        monkeypatch.setattr(f"refgrad.{module}.WORTH_A_THREAD", 1)
     net, x = chained(name, dtype)
+    assert net.plan(33, mode=mode, threads=2).threads == 2
     whole = net.value_and_jacobian(x, mode=mode, engine="numba")
     for batch in (1, 2, 7, 33):
         parts = [
@@ -445,3 +448,15 @@ def test_elementary_functions_are_right_to_three_units_and_as_numpy_at_the_ends(
             np.testing.assert_equal(
                 float(function(np.array(x, dtype)[()])), float(getattr(np, name)(np.array(x, dtype)))
             )
+
+
+@every_dtype
+def test_standardising_inputs_far_from_0_does_not_cancel(dtype):
+    mean, variances = np.array([4096.0, -4096.0]), np.array([3.0, 5.0])
+    steps = np.random.default_rng(14).integers(1, 40, size=(30, 2)) / 4
+    net = refgrad.Network(network(Normalization(mean, variances), Affine(np.eye(2)), dtype=dtype))
+    np.testing.assert_allclose(
+        net((mean + steps).astype(dtype), engine="numba"),
+        steps / np.sqrt(variances),
+        rtol=4 * np.finfo(dtype).eps,
+    )
