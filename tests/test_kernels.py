@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mpmath
 import numpy as np
 import pytest
 from numba.core.config import DISABLE_JIT
@@ -186,8 +187,11 @@ def test_special_numbers_come_out_as_numpy(name, dtype):
 @every_mode
 @every_dtype
 @pytest.mark.parametrize("name", ["relu", "tanh", "softplus", "softmax", "wider than a panel", "narrow in the middle"])
-def test_neighbours_and_threads_change_no_bit(name, dtype, mode):
+def test_neighbours_and_threads_change_no_bit(name, dtype, mode, monkeypatch):
+    for module in ("planning", "engines"):
+        monkeypatch.setattr(f"refgrad.{module}.WORTH_A_THREAD", 1)
     net, x = chained(name, dtype)
+    assert net.plan(33, mode=mode, threads=2).threads == 2
     whole = net.value_and_jacobian(x, mode=mode, engine="numba")
     for batch in (1, 2, 7, 33):
         parts = [
@@ -423,3 +427,36 @@ def test_a_cache_folder_that_cannot_be_made_does_not_matter(tmp_path):
     blocked.write_text("")
     for line in python(SCRIPT, NUMBA_CACHE_DIR=str(blocked / "cache"))[:2]:
         np.testing.assert_allclose([float(word) for word in line.split()], expected(), rtol=1e-14)
+
+
+@every_dtype
+@pytest.mark.parametrize(("name", "least", "most"), [("exp", -110, 90), ("expm1", -20, 90), ("tanh", -12, 12)])
+def test_elementary_functions_are_right_to_three_units_and_as_numpy_at_the_ends(name, least, most, dtype):
+    from refgrad.kernels import elementary
+
+    function, scale = getattr(elementary, name), 1 if dtype == "float32" or name == "tanh" else 7.9
+    points = np.linspace(least * scale, most * scale, 200 if DISABLE_JIT else 3000).astype(dtype)
+    points = np.concatenate([points, np.logspace(-30, 0, 300).astype(dtype), -np.logspace(-30, 0, 300).astype(dtype)])
+    for x in points:
+        with mpmath.workdps(40):
+            truth = getattr(mpmath, name)(mpmath.mpf(float(x)))
+            if abs(truth) < np.finfo(dtype).max:
+                unit = float(np.spacing(np.abs(np.array(float(truth)).astype(dtype))))
+                assert abs(mpmath.mpf(float(function(x))) - truth) <= 3 * unit, x
+    for x in (np.inf, -np.inf, np.nan, 1e30, -1e30, 0.0):
+        with np.errstate(all="ignore"):
+            np.testing.assert_equal(
+                float(function(np.array(x, dtype)[()])), float(getattr(np, name)(np.array(x, dtype)))
+            )
+
+
+@every_dtype
+def test_standardising_inputs_far_from_0_does_not_cancel(dtype):
+    mean, variances = np.array([4096.0, -4096.0]), np.array([3.0, 5.0])
+    steps = np.random.default_rng(14).integers(1, 40, size=(30, 2)) / 4
+    net = refgrad.Network(network(Normalization(mean, variances), Affine(np.eye(2)), dtype=dtype))
+    np.testing.assert_allclose(
+        net((mean + steps).astype(dtype), engine="numba"),
+        steps / np.sqrt(variances),
+        rtol=4 * np.finfo(dtype).eps,
+    )

@@ -21,7 +21,7 @@ class Step:
 
     scale     (z − c) s + o     arrays c, s, o: Rescaling, Normalization and BatchNormalization, not folded into a
               neighbour, which would round
-    prelu     z above 0, α z below     arrays α, and the slope at 0 by each of `kinks.POLICIES`
+    prelu     z above 0, α z below     arrays α, and the slope at 0 by each of `lower.POLICIES`
     """
 
     name: str
