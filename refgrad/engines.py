@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
+from refgrad import breakpoints
 from refgrad.arrays import Array, Shape
+from refgrad.breakpoints import Staircase
 from refgrad.chunks import threads_allowed
 from refgrad.derivatives.jacobian import Picked
 from refgrad.derivatives.order import Block, Order, order
@@ -23,6 +26,8 @@ from refgrad.kernels.program import Program
 from refgrad.kernels.run import Runner
 from refgrad.options import Engine, Kink, Mode, Options, check
 from refgrad.planning import WORTH_A_THREAD, plan
+
+PLAIN = Options()
 
 
 class Engines:
@@ -53,6 +58,39 @@ class Engines:
     def kernels_pay(self) -> bool:
         """Whether plain Jacobians go to the kernels, finding out which imports Numba."""
         return isinstance(self.program, Program) and self.job(1, Options()).runner is not None
+
+    @cached_property
+    def staircase(self) -> Staircase | str:
+        """The table of values and slopes, or why there is none."""
+        return (
+            breakpoints.obstacle(self.graph)
+            or breakpoints.staircase(self.graph)
+            or f"it has more than {breakpoints.LARGEST:,} intervals, or rounding blurs them"
+        )
+
+    @cached_property
+    def worth_a_table(self) -> float:
+        """From how many samples on the table is made: there are about as many breakpoints as units."""
+        if breakpoints.obstacle(self.graph):
+            return np.inf
+        return 2 * sum(size(self.graph, index) for index in range(len(self.graph.nodes)))
+
+    def table(self, samples: int, options: Options = PLAIN, whole: bool = True) -> Staircase | None:
+        """The table, if it is to be used; `algorithm="staircase"` takes no for an error."""
+        wanted = options.algorithm == "staircase"
+        if options.algorithm == "chain" or not (
+            wanted or (options.engine != "numpy" and samples >= self.worth_a_table)
+        ):
+            return None
+        found: Staircase | str
+        if options.mode != "auto" or options.kink == "raise" or not whole:
+            found = "it gives whole Jacobians, in no mode, and raises nothing"
+        else:
+            found = self.staircase
+        if isinstance(found, str) and wanted:
+            msg = f"algorithm='staircase' cannot run this: {found}; use algorithm='chain' or None"
+            raise UnsupportedError(msg)
+        return None if isinstance(found, str) else found
 
     def obstacle(self, kink: Kink = "keras") -> str | None:
         """Why the kernels cannot compute this, or None if they can."""
@@ -88,7 +126,16 @@ class Engines:
     def briefly(self, x: Array) -> tuple[Array, Array]:
         """Value and Jacobian of a few samples by the kernels, with nothing around them."""
         y, jacobian = np.empty((len(x), *self._shapes[0]), x.dtype), np.empty((len(x), *self._shapes[1]), x.dtype)
-        self.runner.value_and_jacobian(x, self.direct, "keras", y, jacobian)
+        table = self.table(len(x))
+        if table is None:
+            self.runner.value_and_jacobian(x, self.direct, "keras", y, jacobian)
+            return y, jacobian
+        rows = len(x), table.slopes.shape[1]
+        left = run.look_up(table, x.reshape(-1), y.reshape(rows), jacobian.reshape(rows))
+        if len(left):
+            some, slopes = y[left], jacobian[left]
+            self.runner.value_and_jacobian(x[left], self.direct, "keras", some, slopes)
+            y[left], jacobian[left] = some, slopes
         return y, jacobian
 
     @cached_property
@@ -125,8 +172,13 @@ class Engines:
         start = None if isinstance(runner, str) else self._cut(options.mode)
         planned = plan(samples, options, graph, made, start or str(runner))
         picked = Picked((rows,) * len(graph.outputs), (columns,) * len(sources))
+        several = outputs.named or inputs.named or len(self.graph.outputs) > 1 or len(self.graph.inputs) > 1
+        table = self.table(samples, options, not several and rows is None and columns is None)
+        if table is not None:
+            why = f"a search among {len(table.starts):,} intervals; near a breakpoint, {planned.why}"
+            planned = replace(planned, algorithm="staircase", why=why)
         runs = runner if isinstance(runner, Runner) and planned.engine == "numba" else None
-        return Job(graph, outputs, inputs, block, picked, made, runs, start, planned, options)
+        return Job(graph, outputs, inputs, block, picked, made, runs, start, planned, options, table)
 
     def _order(self, graph: Graph, outputs: tuple[int, ...], block: Block, mode: Mode) -> Order:
         key = (outputs, block, mode)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
 from refgrad.arrays import Array, Shape
+from refgrad.breakpoints import Staircase
 from refgrad.chunks import each, samples_within
 from refgrad.derivatives import margins, products
 from refgrad.derivatives.jacobian import Picked, fill
@@ -18,6 +20,7 @@ from refgrad.derivatives.spans import span
 from refgrad.ends import Ends, Positions
 from refgrad.errors import KinkError
 from refgrad.graph import Graph
+from refgrad.kernels import run
 from refgrad.kernels.cuts import Cut
 from refgrad.kernels.run import Runner
 from refgrad.options import MAX_BYTES, Kink, Options
@@ -38,6 +41,7 @@ class Job:
     start: Cut | None
     plan: Plan
     options: Options
+    table: Staircase | None = None
 
     @property
     def rows(self) -> list[Shape]:
@@ -74,26 +78,50 @@ def _give(block: Array, target: Array) -> None:
         target[...] = block.reshape(target.shape)
 
 
-def values(graph: Graph, runner: Runner | None, inputs: Sequence[Array], into: Sequence[Array], threads: int) -> None:
+def values(
+    graph: Graph,
+    runner: Runner | None,
+    inputs: Sequence[Array],
+    into: Sequence[Array],
+    threads: int,
+    table: Staircase | None = None,
+) -> None:
     """Write the value of every output, `(batch, *out)`."""
     samples = len(inputs[0])
 
-    def work(piece: slice) -> None:
-        at = [x[piece] for x in inputs]
+    def chain(at: Sequence[Array], targets: Sequence[Array]) -> None:
         if runner is not None:
-            runner.value(at[0], into[0][piece])
+            runner.value(at[0], targets[0])
             return
         found = products.values(graph, at)
-        for target, index in zip(into, graph.outputs, strict=True):
-            target[piece] = found[index]
+        for target, index in zip(targets, graph.outputs, strict=True):
+            target[...] = found[index]
+
+    def work(piece: slice) -> None:
+        at, targets = [x[piece] for x in inputs], [target[piece] for target in into]
+        if table is None:
+            chain(at, targets)
+            return
+        rows = targets[0].reshape(len(at[0]), -1)
+        left = _looked_up(table, runner, at[0], rows, np.empty_like(rows))
+        if len(left):
+            spare = np.empty((len(left), *targets[0].shape[1:]), targets[0].dtype)
+            chain([at[0][left]], [spare])
+            targets[0][left] = spare
 
     size = samples_within(MAX_BYTES // threads, bytes_per_sample(graph, 0, 0))
     each(work, samples, size if runner is None else max(1, math.ceil(samples / threads)), threads=threads)
 
 
+def _looked_up(table: Staircase, runner: Runner | None, x: Array, y: Array, jacobian: Array) -> Any:
+    """Write what the table has for one input number x; the places of the samples that it has nothing for."""
+    t = x.reshape(-1)
+    return table.look_up(t, y, jacobian) if runner is None else run.look_up(table, t, y, jacobian)
+
+
 def jacobians(job: Job, inputs: Sequence[Array], values: Sequence[Array], into: Sequence[Sequence[Array]]) -> None:
     """Write the value of every output and its Jacobian by every input, `(batch, *rows, *columns)`."""
-    work = _by_numpy if job.runner is None else _by_kernels
+    work = _chain(job) if job.table is None else _by_table
     plan, options = job.plan, job.options
 
     def piecewise(piece: slice) -> None:
@@ -102,6 +130,23 @@ def jacobians(job: Job, inputs: Sequence[Array], values: Sequence[Array], into: 
 
     samples = len(inputs[0])
     each(piecewise, samples, plan.at_once, threads=plan.threads, progress=options.progress, what="jacobian")
+
+
+def _chain(job: Job) -> Callable[[Job, list[Array], list[Array], list[list[Array]], int], None]:
+    return _by_numpy if job.runner is None else _by_kernels
+
+
+def _by_table(job: Job, inputs: list[Array], values: list[Array], into: list[list[Array]], first: int) -> None:
+    assert job.table is not None
+    (x,), (y,), ((target,),) = inputs, values, into
+    value, block = (_contiguous(part, len(x), job.table.slopes.shape[1]) for part in (y, target))
+    left = _looked_up(job.table, job.runner, x, value, block)
+    _give(value, y)
+    _give(block, target)
+    if len(left):
+        spare = [np.empty((len(left), *part.shape[1:]), part.dtype) for part in (y, target)]
+        _chain(job)(job, [x[left]], spare[:1], [spare[1:]], first)
+        y[left], target[left] = spare
 
 
 def _by_numpy(job: Job, inputs: list[Array], values: list[Array], into: list[list[Array]], first: int) -> None:

@@ -101,7 +101,8 @@ class Network:
         check_threads(threads)
         runner, workers = self._engines.for_products(engine, len(inputs[0]), threads)
         values = [np.empty((len(inputs[0]), *shape), self.dtype) for shape in self.output_shapes]
-        evaluation.values(self.graph, runner, inputs, values, workers)
+        table = self._engines.table(len(inputs[0])) if engine != "numpy" else None
+        evaluation.values(self.graph, runner, inputs, values, workers, table)
         return self._outputs.pack([unbatched(value) for value in values] if single else values)
 
     @takes_options

@@ -15,6 +15,7 @@ from refgrad.errors import InputError
 Mode = Literal["auto", "forward", "reverse", "split"]
 Kink = Literal["keras", "left", "right", "mean", "raise"]
 Engine = Literal["auto", "numpy", "numba"]
+Algorithm = Literal["chain", "staircase"]
 Method = TypeVar("Method", bound=Callable[..., Any])
 MAX_BYTES = 256 * 2**20
 
@@ -29,6 +30,7 @@ class Request(TypedDict, total=False):
     mode: Mode
     kink: Kink
     engine: Engine
+    algorithm: Algorithm | None
     threads: int | None
     max_bytes: int | None
     out: npt.NDArray[Any] | dict[str, Any] | tuple[Any, Any] | None
@@ -46,6 +48,10 @@ class Options:
     cotangents from the output, "split" does both to a tensor that all paths pass, and multiplies there (where there is
     none, it does what "auto" does without it). "auto" takes what needs fewest multiply–adds.
 
+    `algorithm`: "chain" multiplies from layer to layer; "staircase" looks value and slope up in a table of the
+    intervals between breakpoints, which continuous piecewise-linear networks of one input number have, and asks the
+    chain near a breakpoint. None takes the table for batches that are worth making it, unless engine="numpy".
+
     `kink`: a unit's slope exactly on a kink. `engine`: what computes. `threads`: how many at most; None for
     `REFGRAD_NUM_THREADS` or all allowed. `max_bytes` bounds temporaries, None at 256 MiB: the batch is worked in
     chunks. `out`: arrays to write into. `progress`: show a bar on standard error once the work takes over a second.
@@ -58,6 +64,7 @@ class Options:
     mode: Mode = "auto"
     kink: Kink = "keras"
     engine: Engine = "auto"
+    algorithm: Algorithm | None = None
     threads: int | None = None
     max_bytes: int | None = None
     out: Any = None
@@ -68,6 +75,8 @@ class Options:
         check("mode", self.mode, Mode)
         check("kink", self.kink, Kink)
         check("engine", self.engine, Engine)
+        if self.algorithm is not None:
+            check("algorithm", self.algorithm, Algorithm)
         if self.max_bytes is not None:
             check_count("max_bytes", self.max_bytes)
         check_threads(self.threads)

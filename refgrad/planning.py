@@ -11,7 +11,7 @@ from refgrad.derivatives.order import Multiply, Order, Step
 from refgrad.derivatives.spans import size
 from refgrad.graph import Graph
 from refgrad.kernels.cuts import Cut
-from refgrad.options import MAX_BYTES, Options
+from refgrad.options import MAX_BYTES, Algorithm, Options
 
 WORTH_A_THREAD = 20_000_000
 """Multiply–adds that are worth another thread. On one core of an EPYC with AVX-512 (Zen 5) kernels were measured to get
@@ -27,7 +27,8 @@ class Plan:
     """What would run for a number of samples: `print` it.
 
     `multiply_adds` is counted per sample; `at_once` how many samples are worked on at a time by each of `threads`, and
-    `vectors` how many unit vectors. `why` says why this engine and this mode.
+    `vectors` how many unit vectors. `why` says why this engine and this mode. With the algorithm "staircase" they are
+    those of the chain, which is asked near breakpoints only.
     """
 
     samples: int
@@ -38,8 +39,12 @@ class Plan:
     vectors: int
     threads: int
     why: str
+    algorithm: Algorithm = "chain"
 
     def __str__(self) -> str:
+        if self.algorithm == "staircase":
+            threads = f"{self.threads} thread{'s' * (self.threads > 1)}"
+            return f"staircase on {self.engine}, {self.samples:,} samples on {threads}; {self.why}"
         return (
             f"{self.mode} mode on {self.engine}: {self.multiply_adds:,} multiply–adds a sample, {self.samples:,} in "
             f"pieces of {self.at_once:,} on {self.threads} thread{'s' * (self.threads > 1)}; {self.why}"

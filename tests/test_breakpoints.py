@@ -11,6 +11,7 @@ import refgrad
 from refgrad.activations import ACTIVATIONS
 from refgrad.breakpoints import PIECEWISE_LINEAR, _gaps, obstacle, staircase
 from refgrad.graph import Graph, Node, Provenance, chain
+from refgrad.kernels.run import installed
 from refgrad.ops import Add, Affine, BatchNormalization, Elementwise, Source
 from refgrad.rounding import tolerance
 from tests import cases
@@ -145,3 +146,87 @@ def test_units_that_do_not_move_are_near_no_kink():
 def test_a_zone_within_a_zone_ends_nothing():
     starts, ends = _gaps(np.array([[-1.0, 2.0], [0.0, 0.5], [4.0, 5.0]]), 1e-16)
     assert (starts.tolist(), ends.tolist()) == ([-1024.0, 2.0, 5.0], [-1.0, 4.0, 1024.0])
+
+
+ENGINES = ["numpy", pytest.param("numba", marks=pytest.mark.skipif(not installed(), reason="needs Numba"))]
+BATCH = 600
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", ["question", "deep"])
+def test_the_algorithm_gives_what_the_chain_gives(name, dtype, engine):
+    net = refgrad.Network(GRAPHS[name](dtype))
+    table = staircase(net.graph)
+    rng = np.random.default_rng(3)
+    t = np.concatenate([rng.uniform(-8, 8, BATCH), table.starts, table.ends, [np.nan, np.inf, -np.inf, 5e3]])
+    x = rng.permutation(t).astype(dtype)[:, None]
+    assert len(table.look_up(x[:, 0], *np.empty((2, len(x), net.output_shapes[0][0])))) > 0
+    y, jacobian = net.value_and_jacobian(x, engine=engine, algorithm="staircase")
+    expected = net.value_and_jacobian(x, engine=engine, algorithm="chain")
+    for found, wanted in zip((y, jacobian), expected, strict=True):
+        assert (found.dtype, found.shape) == (wanted.dtype, wanted.shape)
+        finite = np.isfinite(wanted)
+        np.testing.assert_array_equal(found[~finite], wanted[~finite])
+        within = np.abs(wanted[(np.abs(x) < 10).ravel()]).max()
+        near = finite & (np.abs(x) < 10).reshape(-1, *(1,) * (wanted.ndim - 1))
+        assert np.abs(found - wanted)[near].max() <= tolerance(net.graph) * within
+        # what the table leaves to the chain is the chain's to the last bit
+        np.testing.assert_array_equal(found[np.abs(x[:, 0]) > 2e3], wanted[np.abs(x[:, 0]) > 2e3])
+    if engine == "numpy":  # BLAS rounds by a batch's length what the table leaves to the chain
+        return
+    # not a sample depends on its neighbours, nor on threads
+    again = net.value_and_jacobian(x[::-1], engine=engine, algorithm="staircase", threads=2)
+    np.testing.assert_array_equal(again[1][::-1], jacobian)
+    np.testing.assert_array_equal(again[0][::-1], y)
+
+
+def test_auto_takes_the_table_for_batches_that_are_worth_it():
+    net = refgrad.Network(GRAPHS["question"]("float32"))
+    assert [net.plan(n).algorithm for n in (1, 10_000)] == ["chain", "staircase"]
+    assert net.plan(10_000, engine="numpy").algorithm == "chain"
+    assert net.plan(10_000, algorithm="chain").algorithm == "chain"
+    assert net.plan(1, algorithm="staircase").algorithm == "staircase"
+    assert str(net.plan(10_000)).startswith("staircase on ")
+    x = np.linspace(-3, 3, 10_000, dtype="float32")[:, None]
+    by_table = net.value_and_jacobian(x, algorithm="staircase")
+    assert not np.array_equal(by_table[0], net.value_and_jacobian(x, algorithm="chain")[0])
+    for found, wanted in zip(net.value_and_jacobian(x), by_table, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+    np.testing.assert_array_equal(net(x), by_table[0])
+    np.testing.assert_array_equal(net.gradient(x), by_table[1][:, 0])
+    np.testing.assert_array_equal(net.jacobian(x, out=np.empty((10_000, 1, 1), "float32")), by_table[1])
+
+
+def test_values_near_breakpoints_are_the_chains():
+    net = refgrad.Network(GRAPHS["question"]("float32"))
+    x = np.concatenate([staircase(net.graph).starts, np.linspace(-3, 3, 2_000), [np.nan]]).astype("float32")[:, None]
+    np.testing.assert_allclose(net(x), net(x, engine="numpy"), rtol=1e-5, atol=1e-5)
+    assert np.isnan(net(x)[-1])
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"mode": "reverse"}, "no mode"),
+        ({"kink": "raise"}, "raises nothing"),
+        ({"output_index": 0}, "whole Jacobians"),
+    ],
+)
+def test_what_the_algorithm_cannot_do_is_said(options, said):
+    net = refgrad.Network(GRAPHS["question"]("float32"))
+    with pytest.raises(refgrad.UnsupportedError, match=f"algorithm='staircase' cannot run this: .*{said}"):
+        net.jacobian([[0.5]], algorithm="staircase", **options)
+
+
+def test_a_network_without_a_staircase_says_so():
+    net = refgrad.Network.sequential(random_layers((2, 3, 1), "relu", "float32"))
+    with pytest.raises(refgrad.UnsupportedError, match="its input is not one number"):
+        net.jacobian([[0.5, 1.0]], algorithm="staircase")
+    assert net.plan(10**6).algorithm == "chain"
+
+
+def test_an_unknown_algorithm_is_refused():
+    net = refgrad.Network(GRAPHS["question"]("float32"))
+    with pytest.raises(refgrad.InputError, match="algorithm='tape' is not one of 'chain', 'staircase'"):
+        net.jacobian([[0.5]], algorithm="tape")

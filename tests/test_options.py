@@ -273,7 +273,9 @@ def test_options_that_are_refused(options, message):
 
 def test_an_option_that_does_not_exist_is_refused():
     for call in (NET.jacobian, NET.value_and_jacobian, NET.gradient):
-        with pytest.raises(refgrad.InputError, match=r"there is no option 'modes'; there are engine, .*mode, out"):
+        with pytest.raises(
+            refgrad.InputError, match=r"there is no option 'modes'; there are algorithm, engine, .*mode, out"
+        ):
             call(X, modes="forward")
 
 

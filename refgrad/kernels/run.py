@@ -13,6 +13,7 @@ import numpy as np
 
 from refgrad.activations import ACTIVATIONS
 from refgrad.arrays import Array
+from refgrad.breakpoints import Staircase
 from refgrad.derivatives.order import Direction
 from refgrad.kernels.cuts import Cut, cut
 from refgrad.kernels.lower import POLICIES
@@ -74,6 +75,16 @@ def warm_up(dtype: np.dtype[Any]) -> None:
     runner.value(x, x.copy())
     runner.value_and_jacobian(x, cut(runner.program, "auto"), "keras", x.copy(), x.copy())
     runner.products(x, x[None], 0, "forward", "keras", x.copy(), x[None])
+    wide = np.ones((1, 1))
+    look_up(Staircase(wide[0], wide[0], wide, wide), x[0], x.copy(), x.copy())
+
+
+def look_up(table: Staircase, t: Array, y: Array, jacobian: Array) -> Any:
+    """As `table.look_up`, compiled; y and jacobian are contiguous."""
+    left = np.empty(len(t), np.int64)
+    t = t if t.flags.writeable else t.copy()
+    count = _compiled("stairs").look_up(table.starts, table.ends, table.slopes, table.offsets, t, y, jacobian, left)
+    return left[:count]
 
 
 class Runner:
