@@ -377,6 +377,28 @@ def test_compiled_code_is_kept_and_an_edited_activation_is_compiled_anew(tmp_pat
     assert 1 / second == pytest.approx(1 / first + 1, rel=1e-12)
 
 
+def test_functions_compiled_by_different_processes_are_not_mistaken_for_each_other(tmp_path):
+    """Their machine code meets in one process, where the linker knows it by name."""
+    script = """
+import sys, numpy as np, refgrad
+for called in sys.stdin.read().split():
+    net = refgrad.Network.sequential([(np.ones((1, 1)), None, called)])
+    print(abs(net([[0.25]], engine="numba") - net([[0.25]], engine="numpy")).max() < 1e-15)
+"""
+    names = ("tanh", "sigmoid", "relu", "elu")
+    for given in (*names, " ".join(names)):
+        done = subprocess.run(
+            [sys.executable, "-c", script],
+            input=given,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=os.environ | {"NUMBA_CACHE_DIR": str(tmp_path)},
+            check=True,
+        )
+        assert set(done.stdout.split()) == {"True"}
+
+
 def test_every_compiled_source_is_part_of_the_key(tmp_path):
     shutil.copytree(ROOT / "refgrad", tmp_path / "refgrad", ignore=shutil.ignore_patterns("__pycache__"))
     sources = [source for room in ("activations", "kernels") for source in (tmp_path / "refgrad" / room).glob("*.py")]

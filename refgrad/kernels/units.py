@@ -20,7 +20,7 @@ from numba.extending import intrinsic, overload
 
 from refgrad.activations import ACTIVATIONS, erfc, where
 from refgrad.kernels import elementary
-from refgrad.kernels.compiling import OPTIONS, cached, jit
+from refgrad.kernels.compiling import OPTIONS, cached, digest, jit
 from refgrad.kernels.program import PRELU, SCALE
 
 SLOPE, VALUE = 0, 1
@@ -49,19 +49,40 @@ def _in(dtype: np.dtype[Any], value: Any) -> Any:
     return dtype.type(value) if isinstance(value, int | float) and not isinstance(value, bool) else value
 
 
+def _named(function: Any, name: str) -> Any:
+    """A function by a name that no other has in any process.
+
+    The linker knows machine code by the function's name and a count of what a process has compiled; of two from the
+    caches of different processes that agree in both, it would take one for the other.
+    """
+    function.__qualname__ = f"{name}-{digest()}"
+    return function
+
+
 def _scalar(function: Any, dtype: np.dtype[Any]) -> Any:
     """A row's formula for single numbers: beside a float32, Numba would take a constant for a float64."""
     code = function.__code__.replace(co_consts=tuple(_in(dtype, value) for value in function.__code__.co_consts))
     names = {name: _in(dtype, value) for name, value in function.__globals__.items() if not name.startswith("__")}
-    return jit(FunctionType(code, names | {"np": elementary}, function.__name__))
+    return jit(_named(FunctionType(code, names | {"np": elementary}), f"{function.__name__}_{dtype.name}"))
 
 
-_PARAMETERS = (
-    jit(lambda fixed: ()),
-    jit(lambda fixed: (fixed[0],)),
-    jit(lambda fixed: (fixed[0], fixed[1])),
-    jit(lambda fixed: (fixed[0], fixed[1], fixed[2])),
-)
+def _none(fixed: Any) -> Any:
+    return ()
+
+
+def _one(fixed: Any) -> Any:
+    return (fixed[0],)
+
+
+def _two(fixed: Any) -> Any:
+    return fixed[0], fixed[1]
+
+
+def _three(fixed: Any) -> Any:
+    return fixed[0], fixed[1], fixed[2]
+
+
+_PARAMETERS = (jit(_none), jit(_one), jit(_two), jit(_three))
 
 
 def _row(name: str, dtype: np.dtype[Any]) -> Callable[..., None]:
@@ -129,7 +150,7 @@ def _pointed(which: Any, kink: Any, fixed: Any, z: Any, slope: Any, units: Any, 
 @cache
 def address(name: str, dtype: np.dtype[Any]) -> int:
     """Where the machine code of a function starts."""
-    loop = jit(_loop(name, dtype))
+    loop = jit(_named(_loop(name, dtype), f"loop_{name}_{dtype.name}"))
     if numba.config.DISABLE_JIT:
         _TWINS.append(loop)
         return len(_TWINS) - 1
