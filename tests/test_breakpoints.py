@@ -171,10 +171,10 @@ def test_the_algorithm_gives_what_the_chain_gives(name, dtype, engine):
         within = np.abs(wanted[(np.abs(x) < 10).ravel()]).max()
         near = finite & (np.abs(x) < 10).reshape(-1, *(1,) * (wanted.ndim - 1))
         assert np.abs(found - wanted)[near].max() <= tolerance(net.graph) * within
-        # what the table leaves to the chain is the chain's to the last bit
-        np.testing.assert_array_equal(found[np.abs(x[:, 0]) > 2e3], wanted[np.abs(x[:, 0]) > 2e3])
     if engine == "numpy":  # BLAS rounds by a batch's length what the table leaves to the chain
         return
+    beyond = np.abs(x[:, 0]) > 2e3
+    np.testing.assert_array_equal(jacobian[beyond], expected[1][beyond])
     # not a sample depends on its neighbours, nor on threads
     again = net.value_and_jacobian(x[::-1], engine=engine, algorithm="staircase", threads=2)
     np.testing.assert_array_equal(again[1][::-1], jacobian)

@@ -414,7 +414,7 @@ def test_progress_shows_a_bar_on_standard_error(capsys, monkeypatch):
 
 
 def test_a_plan_says_what_runs_and_why():
-    plan = ONE.plan(1000)
+    plan = ONE.plan(1000, algorithm="chain")
     assert (plan.engine, plan.mode, plan.samples, plan.multiply_adds) == ("numba", "forward", 1000, 3232)
     assert str(plan).startswith("forward mode on numba: 3,232 multiply–adds a sample, 1,000 in pieces of 1,000")
     assert "engine='numpy' was asked for" in ONE.plan(1, engine="numpy").why
