@@ -15,6 +15,8 @@ import h5py
 import numpy as np
 
 from refgrad.arrays import Array
+from refgrad.errors import UnsupportedError
+from refgrad.keras.arguments import Slot
 from refgrad.keras.functional import Layer, Model, Tensor
 from refgrad.keras.layers import LAYERS
 from refgrad.keras.order import ordered
@@ -31,8 +33,8 @@ _ATTRIBUTE = 64512
 
 def _arrays(layer: Layer) -> dict[str, Array]:
     """A layer's arrays in Keras's order."""
-    row = LAYERS[layer.class_name]
-    return {role: layer.arrays[role] for role in row.roles(canonical(row, layer.config))}
+    row = LAYERS[layer.step.class_name]
+    return {role: layer.step.arrays[role] for role in row.roles(canonical(row, layer.step.config))}
 
 
 def _tensor(model: Model, tensor: Tensor) -> dict[str, Any]:
@@ -43,7 +45,11 @@ def _tensor(model: Model, tensor: Tensor) -> dict[str, Any]:
 
 def _call_of_keras_3(model: Model, layer: Layer, call: tuple[Tensor, ...]) -> Any:
     given = [_tensor(model, tensor) for tensor in call]
-    return {"args": [given if LAYERS[layer.class_name].merges else given[0]], "kwargs": {}}
+    if layer.is_operation:
+        args = [given[each.place] if isinstance(each, Slot) else each for each in layer.step.arguments]
+    else:
+        args = [given if LAYERS[layer.step.class_name].merges else given[0]]
+    return {"args": args, "kwargs": {}}
 
 
 def _call_of_keras_2(model: Model, layer: Layer, call: tuple[Tensor, ...]) -> Any:
@@ -53,11 +59,12 @@ def _call_of_keras_2(model: Model, layer: Layer, call: tuple[Tensor, ...]) -> An
 
 def _layer(model: Model, layer: Layer, shape_key: str, spelled: Callable[..., Any]) -> dict[str, Any]:
     """A layer's entry."""
-    config = {"name": layer.name, "trainable": True, "dtype": model.dtype, **layer.config}
+    of_layers = {} if layer.is_operation else {"trainable": True, "dtype": model.dtype}
+    config = {"name": layer.name, **of_layers, **layer.step.config}
     if layer.shape is not None:
         config = {"name": layer.name, shape_key: [None, *layer.shape], "dtype": model.dtype, "sparse": False}
     calls = [spelled(model, layer, call) for call in layer.calls]
-    return {"class_name": layer.class_name, "config": config, "name": layer.name, "inbound_nodes": calls}
+    return {"class_name": layer.step.class_name, "config": config, "name": layer.name, "inbound_nodes": calls}
 
 
 def _ends(model: Model, tensors: tuple[Tensor, ...]) -> list[Any]:
@@ -71,15 +78,24 @@ def _functional(model: Model, entries: list[dict[str, Any]]) -> dict[str, Any]:
     return {"name": _NAME, "trainable": True, "layers": entries, **ends}
 
 
+def _entry_of_keras_3(model: Model, layer: Layer) -> dict[str, Any]:
+    """A layer's entry with its module; an operation is registered by its class's name, a layer by none."""
+    class_name = layer.step.class_name
+    home = {"module": layer.step.home or "keras.layers", "registered_name": class_name if layer.is_operation else None}
+    return {**home, **_layer(model, layer, "batch_shape", _call_of_keras_3)}
+
+
 def _in_order(model: Model) -> list[Layer]:
     return [model.layers[place] for place in ordered(model)]
 
 
 def _numbered(layers: list[Layer]) -> Iterator[tuple[str, Layer]]:
-    """Each layer with its group in Keras 3's layout: counted per class, those without weights included."""
+    """Each layer with its group in Keras 3's layout: counted per class, without weights too, but no operations."""
     counts: dict[str, int] = {}
     for layer in layers:
-        stem = snake_case(layer.class_name)
+        if layer.is_operation:
+            continue
+        stem = snake_case(layer.step.class_name)
         count = counts[stem] = counts.get(stem, -1) + 1
         yield f"{stem}_{count}" if count else stem, layer
 
@@ -91,9 +107,8 @@ def _member(archive: zipfile.ZipFile, name: str, content: bytes | str) -> None:
 
 def keras(model: Model) -> bytes:
     """A `.keras` file: a zip of the config, the version, and an HDF5 file of weights."""
-    home = {"module": "keras.layers", "registered_name": None}
     layers = _in_order(model)
-    entries = [{**home, **_layer(model, layer, "batch_shape", _call_of_keras_3)} for layer in layers]
+    entries = [_entry_of_keras_3(model, layer) for layer in layers]
     config = {
         "module": "keras.src.models.functional",
         "class_name": "Functional",
@@ -131,6 +146,11 @@ def _names(group: h5py.Group, key: str, names: list[str]) -> None:
 def hdf5(model: Model) -> bytes:
     """A whole-model `.h5` file: the config as an attribute, and the weights by the layers' names."""
     layers = _in_order(model)
+    for layer in layers:
+        if layer.is_operation:
+            msg = f"layer {layer.name!r}: it is Keras 3's operation {layer.step.class_name}, which Keras cannot open "
+            msg += "from the older format; write a .keras file"
+            raise UnsupportedError(msg)
     entries = [_layer(model, layer, "batch_input_shape", _call_of_keras_2) for layer in layers]
     config = {"class_name": "Functional", "config": _functional(model, entries)}
     content = io.BytesIO()

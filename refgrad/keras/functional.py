@@ -10,13 +10,17 @@ from dataclasses import dataclass, field, replace
 from refgrad.arrays import Shape
 from refgrad.errors import RefgradWarning, naming
 from refgrad.graph import Graph
+from refgrad.keras.arguments import Arguments
 from refgrad.keras.build import unique
 from refgrad.keras.layers import LAYERS
+from refgrad.keras.operations import OPERATIONS
+from refgrad.keras.operations.rows import Drawing, Traced
 from refgrad.keras.recipes import RECIPES
 from refgrad.keras.recipes.activating import name_of
 from refgrad.keras.recipes.step import Step, activation
-from refgrad.keras.rows import Arrays, Config, Given, canonical
+from refgrad.keras.rows import Given, canonical
 from refgrad.keras.weight_names import snake_case
+from refgrad.limits import TRUSTED
 
 _OF_THE_MODEL = "top_level_model_weights"
 """Where older Kerases store weights that are no layer's."""
@@ -36,14 +40,30 @@ class Tensor:
 
 @dataclass(eq=False)
 class Layer:
-    """A layer with the tensors of each call; an InputLayer has a shape instead."""
+    """A layer, or a bare operation, with the tensors of each call; an InputLayer has a shape instead."""
 
-    class_name: str
-    config: Config
-    arrays: Arrays
+    step: Step
     name: str
     calls: list[tuple[Tensor, ...]] = field(default_factory=list)
     shape: Shape | None = None
+
+    @property
+    def is_operation(self) -> bool:
+        """Whether it is a bare operation."""
+        return self.step.home is not None
+
+    def gives(self, shapes: tuple[Shape, ...]) -> Shape:
+        """The shape of its output, called with these, as it would be read."""
+        if self.is_operation:
+            operation, drawing = OPERATIONS[3][self.step.class_name], Drawing(shapes, 3, TRUSTED)
+            given = operation.bound(self.step.config, Arguments(self.step.arguments, {}), drawing)
+            found = operation.draw(drawing, given)
+            return (found if isinstance(found, Traced) else found[0]).shape
+        row = LAYERS[self.step.class_name]
+        config = row.as_used(canonical(row, self.step.config), 3)
+        for _, op in row.steps(Given(self.name, config, self.step.arrays, shapes, 3)):
+            shapes = (op.shape(*shapes),)
+        return shapes[0]
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,18 +148,12 @@ class _Writing:
         """A layer called once more; what it gives has the shape that the layer would be read as giving."""
         layer = self.layers[place]
         layer.calls.append(tensors)
-        row = LAYERS[layer.class_name]
-        config = row.as_used(canonical(row, layer.config), 3)
-        shapes = tuple(tensor.shape for tensor in tensors)
-        shape = shapes[0]
-        for _, op in row.steps(Given(layer.name, config, layer.arrays, shapes, 3)):
-            shapes = (op.shape(*shapes),)
-            (shape,) = shapes
+        shape = layer.gives(tuple(tensor.shape for tensor in tensors))
         return Tensor(place, len(layer.calls) - 1, shape)
 
     def add(self, step: Step, name: str) -> int:
         """A layer more; its place."""
-        self.layers.append(Layer(step.class_name, step.config, step.arrays, name))
+        self.layers.append(Layer(step, name))
         return len(self.layers) - 1
 
     def node(self, index: int, steps: Sequence[Step], given: tuple[Tensor, ...]) -> Tensor:

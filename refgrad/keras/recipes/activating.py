@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.activations import mathematical
 from refgrad.activations.names import NAMES
 from refgrad.arrays import Shape
 from refgrad.errors import UnsupportedError
-from refgrad.keras.recipes.step import Recipe, Step, activation, gathered, in_config, scaled
+from refgrad.keras.recipes.step import Recipe, Step, activation, gathered, in_config, operation, scaled
 from refgrad.ops import GLU, Elementwise, LogSoftmax, Op, PReLU, Softmax, Sparsemax
 from refgrad.ops.axes import as_axes
 
@@ -89,7 +90,7 @@ def _threshold(op: Elementwise, shape: Shape, dtype: np.dtype[Any]) -> list[Step
     del shape, dtype
     start, default = map(float, op.parameters)
     if default != 0 or start < 0:
-        raise _refused(op)
+        return [operation("Threshold", home="nn", threshold=start, default_value=default)]
     return [Step("ReLU", {"max_value": None, "negative_slope": 0.0, "threshold": start})]
 
 
@@ -108,6 +109,21 @@ def _gelu_tanh(op: Elementwise, shape: Shape, dtype: np.dtype[Any]) -> list[Step
     ]
 
 
+_OPERATIONS = {
+    **{row.name: ("numpy", row.name.capitalize()) for row in mathematical.ROWS},
+    "abs": ("numpy", "Absolute"),
+    "rsqrt": ("math", "Rsqrt"),
+    "erf": ("math", "Erf"),
+}
+"""Activations that Keras 3 has as bare operations alone: where, and by what name."""
+
+
+def _operation(op: Elementwise, shape: Shape, dtype: np.dtype[Any]) -> list[Step]:
+    del shape, dtype
+    home, class_name = _OPERATIONS[op.activation]
+    return [operation(class_name, home=home)]
+
+
 _ROWS: Mapping[str, Callable[[Elementwise, Shape, np.dtype[Any]], list[Step]]] = {
     "linear": lambda op, shape, dtype: [],
     "relu": _relu,
@@ -119,6 +135,7 @@ _ROWS: Mapping[str, Callable[[Elementwise, Shape, np.dtype[Any]], list[Step]]] =
     "squareplus": _squareplus,
     "threshold": _threshold,
     "gelu_tanh": _gelu_tanh,
+    **dict.fromkeys(_OPERATIONS, _operation),
 }
 """Activations that have no name in Keras 3, or none with some of their parameters."""
 

@@ -9,11 +9,23 @@ from typing import Any
 import numpy as np
 
 from refgrad.arrays import Array, Shape
+from refgrad.errors import UnsupportedError
 from refgrad.keras.recipes.step import Recipe, Step, gathered, in_config, reshape, scaled
-from refgrad.ops import Affine, BatchNormalization, LayerNormalization, Normalization, Rescaling
+from refgrad.ops import (
+    Affine,
+    BatchNormalization,
+    LayerNormalization,
+    Normalization,
+    Rescaling,
+    RMSNormalization,
+    UnitNormalization,
+)
 
 _LEAST_DEVIATION = 1e-7
 """Keras's least standard deviation."""
+
+_LEAST_LENGTH = 1e-12
+"""What Keras 3 divides a vector by at least, to give it length 1."""
 
 
 def _affine(op: Affine, shapes: tuple[Shape, ...], dtype: np.dtype[Any]) -> list[Step]:
@@ -34,6 +46,28 @@ def _layer_normalization(op: LayerNormalization, shapes: tuple[Shape, ...], dtyp
     arrays = {role: array.reshape(-1) for role, array in op.arrays().items()}
     step = Step("LayerNormalization", {"axis": -1, "epsilon": op.epsilon, **centering}, arrays)
     return gathered([step], op.axes, shapes[0])
+
+
+def _rms_normalization(op: RMSNormalization, shapes: tuple[Shape, ...], dtype: np.dtype[Any]) -> list[Step]:
+    """With γ in it where γ lies along its axes, and after it otherwise."""
+    (shape,) = shapes
+    sizes = tuple(shape[axis] for axis in op.axes)
+    along = op.gamma is not None and op.gamma.shape == sizes and op.axes[0] == -len(sizes)
+    scale = op.gamma if along and op.gamma is not None else np.ones(sizes, dtype)
+    steps = [Step("RMSNormalization", {"axis": -1, "epsilon": op.epsilon}, {"scale": scale.reshape(-1)})]
+    after = [] if along or op.gamma is None else scaled(op.gamma, 0.0, shape, dtype)
+    return [*gathered(steps, op.axes, shape), *after]
+
+
+def _unit_normalization(op: UnitNormalization, shapes: tuple[Shape, ...], dtype: np.dtype[Any]) -> list[Step]:
+    """x / max(‖x‖, ε) = c x / max(‖c x‖, c ε): a factor makes Keras 3's least length any other."""
+    steps = gathered([Step("UnitNormalization", {"axis": -1})], op.axes, shapes[0])
+    if op.epsilon == _LEAST_LENGTH:
+        return steps
+    if op.epsilon == 0:
+        msg = "epsilon is 0; Keras 3 divides by 1e-12 at least"
+        raise UnsupportedError(msg)
+    return [*scaled(_LEAST_LENGTH / op.epsilon, 0.0, shapes[0], dtype), *steps]
 
 
 def _normalization(op: Normalization, shapes: tuple[Shape, ...], dtype: np.dtype[Any]) -> list[Step]:
@@ -79,6 +113,8 @@ RECIPES: Mapping[str, Recipe] = {
     "affine": _affine,
     "batch_normalization": _batch_normalization,
     "layer_normalization": _layer_normalization,
+    "rms_normalization": _rms_normalization,
+    "unit_normalization": _unit_normalization,
     "normalization": _normalization,
     "rescaling": _rescaling,
 }

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from refgrad.arrays import Array, Shape
+from refgrad.keras.arguments import Slot
 from refgrad.keras.rows import Arrays
 from refgrad.ops import Op
 
@@ -19,13 +20,16 @@ class Step:
     """A layer: its class, what its config holds beside name and dtype, and its arrays by role.
 
     `takes` are the places of the steps before it that it is called with, the op's own inputs counted from −1 down;
-    where it is empty, it takes what the step before gives, and the first all inputs.
+    where it is empty, it takes what the step before gives, and the first all inputs. A bare operation has a `home`, the
+    module of its class, and the `arguments` that it is called with, with slots for tensors.
     """
 
     class_name: str
     config: Mapping[str, Any] = field(default_factory=dict)
     arrays: Arrays = field(default_factory=dict)
     takes: tuple[int, ...] = ()
+    home: str | None = None
+    arguments: tuple[Any, ...] = ()
 
 
 Recipe = Callable[[Any, tuple[Shape, ...], np.dtype[Any]], list[Step]]
@@ -40,6 +44,11 @@ def recipe_of(class_name: str, config: Callable[[Any, tuple[Shape, ...]], Mappin
         return [Step(class_name, config(op, shapes))]
 
     return recipe
+
+
+def operation(class_name: str, *arguments: Any, home: str = "numpy", takes: Sequence[int] = (), **config: Any) -> Step:
+    """A bare operation of Keras 3 as it saves one itself; of one tensor where no arguments are said."""
+    return Step(class_name, config, {}, tuple(takes), f"keras.src.ops.{home}", arguments or (Slot(0),))
 
 
 def activation(called: str) -> Step:
