@@ -5,7 +5,8 @@ Rounding is monotone: where both ends of a ball round to the same float, so does
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +19,9 @@ from refgrad.exact.tensors import Balls, Integers, Mask, Tensor
 
 _HUGE = 1200
 """2 to this, and to minus this, is beyond any float."""
+
+_NORMAL = 2.0**-1022
+"""The least normal float64."""
 
 _FLOAT32_TIE = 2.0**128 - 2.0**103
 """Halfway from the largest float32 to the next, which there is none of."""
@@ -33,27 +37,32 @@ class Rounded:
     proved: Mask
 
 
-def _quotient(p: int, q: int) -> float:
-    """p/q rounded to nearest even, which Python's division of integers is; an overflow is infinite."""
+def _nearest(p: int, q: int, places: int) -> tuple[float, int]:
+    """The float nearest to p/q · 2^places, q > 0, ties to even, and on which side of it that number is."""
+    if q == 1:
+        try:
+            mantissa = float(p)  # Python rounds integers to nearest even
+            near = math.ldexp(mantissa, places)
+        except OverflowError:
+            near = 0.0
+        if near > _NORMAL or near < -_NORMAL:  # no digit was lost to its exponent
+            whole = int(mantissa)
+            return near, (p > whole) - (p < whole)
+    p, q = (p << places, q) if places >= 0 else (p, q << -places)
     try:
-        return p / q
+        near = p / q  # and quotients of integers, subnormal ones too
     except OverflowError:
-        return float("inf") if p > 0 else float("-inf")
-
-
-def _side(p: int, q: int, nearest: float) -> int:
-    """The sign of p/q − nearest."""
-    if nearest in (float("inf"), float("-inf")):
-        return -1 if nearest > 0 else 1
-    a, b = nearest.as_integer_ratio()
+        return (math.inf, -1) if p > 0 else (-math.inf, 1)
+    a, b = near.as_integer_ratio()
     one, other = p * b, a * q
-    return (one > other) - (one < other)
+    return near, (one > other) - (one < other)
 
 
-def _fractions(pairs: Sequence[tuple[int, int]], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Rounded:
-    """Rational numbers p/q, q > 0, rounded."""
-    nearest: Array = np.array([_quotient(p, q) for p, q in pairs], np.float64)
-    side = np.array([_side(p, q, float(near)) for (p, q), near in zip(pairs, nearest, strict=True)], np.int64)
+def _fractions(numbers: Iterable[tuple[int, int, int]], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Rounded:
+    """Rational numbers p/q · 2^places, q > 0, rounded."""
+    found = [_nearest(p, q, places) for p, q, places in numbers]
+    nearest: Array = np.array([near for near, _ in found], np.float64)
+    side = np.array([way for _, way in found], np.int64)
     if dtype == np.float32:
         nearest, side = _to_float32(nearest, side)
     infinity = dtype.type(np.inf)
@@ -75,13 +84,13 @@ def _to_float32(wide: Array, side: npt.NDArray[np.int64]) -> tuple[Array, npt.ND
     return single, np.where(wide == single, side, np.sign(wide - single)).astype(np.int64)
 
 
-def _end(number: Any) -> tuple[int, int]:
-    """An end of a ball, which is a floating-point number of FLINT, as p/q; one beyond any float by one that is, too."""
+def _end(number: Any) -> tuple[int, int, int]:
+    """An end of a ball, which is m · 2^e, as `_nearest` takes it; one beyond any float as another such."""
     mantissa, exponent = (int(part) for part in number.man_exp())
     magnitude = mantissa.bit_length() + exponent
     if mantissa and abs(magnitude) > _HUGE:
-        mantissa, exponent = (1 if mantissa > 0 else -1), (_HUGE if magnitude > 0 else -_HUGE)
-    return (mantissa << exponent, 1) if exponent >= 0 else (mantissa, 1 << -exponent)
+        return (1 if mantissa > 0 else -1), 1, (_HUGE if magnitude > 0 else -_HUGE)
+    return mantissa, 1, exponent
 
 
 def _balls(balls: Balls, dtype: np.dtype[Any]) -> Rounded:
@@ -89,7 +98,7 @@ def _balls(balls: Balls, dtype: np.dtype[Any]) -> Rounded:
     finite = np.array([number.is_finite() for number in numbers], bool)
     held = [number if here else arb(0) for number, here in zip(numbers, finite, strict=True)]
     below, middle, above = (
-        _fractions([_end(end(number)) for number in held], numbers.shape, dtype)
+        _fractions((_end(end(number)) for number in held), numbers.shape, dtype)
         for end in (arb.lower, arb.mid, arb.upper)
     )
     proved = finite & (below.value == above.value)
@@ -107,5 +116,7 @@ def rounded(tensor: Tensor, dtype: np.dtype[Any]) -> Rounded:
     with np.errstate(all="ignore"):
         if isinstance(tensor, Integers):
             p, q = int(tensor.scale.p), int(tensor.scale.q)
-            return _fractions([(int(number) * p, q) for number in tensor.numbers.ravel()], tensor.shape, dtype)
+            places = (q & -q).bit_length() - 1
+            q >>= places
+            return _fractions(((int(n) * p, q, -places) for n in tensor.numbers.ravel()), tensor.shape, dtype)
         return _balls(tensor.balls(), dtype)
