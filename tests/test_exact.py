@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 import refgrad
 from refgrad.activations import ACTIVATIONS
 from refgrad.graph import Graph, Node, Provenance, chain
-from refgrad.ops import OPS, Add, Affine, Elementwise, Maximum, PReLU, Rescaling, Source
+from refgrad.ops import OPS, Add, Affine, Elementwise, Max, Maximum, Min, Partial, Power, PReLU, Rescaling, Source
 from refgrad.ops.movement import Movement
 from tests import oracle
 from tests.accuracy import ROWS, true_slope, true_value
@@ -216,6 +216,7 @@ def test_every_activation_rounds_to_the_float_nearest_to_the_mathematics(name, p
     z = np.concatenate([np.linspace(-9.1, 9.2, 25), FAR]).astype(dtype)
     row = ACTIVATIONS[name]
     z = z[~np.isin(z, [*(kink.where for kink in row.kinks(*parameters)), *row.jumps(*parameters)])]
+    z = z[(z > row.domain[0]) & (z < row.domain[1])]
     found = truth(net, z, dtype=dtype)
     assert found.proved.all()
     assert found.value_proved.all()
@@ -573,6 +574,10 @@ def test_a_case_of_ops_where_which_is_drawn_matters():
     rows = [
         (Maximum(), [np.array([[1.0, 2.0]]), np.array([[1.0, 3.0]]), np.array([[1.0, 3.0]])]),
         (Minimum(), [np.array([[1.0, 2.0]]), np.array([[1.0, 3.0]])]),
+        (Max((-1,)), [np.array([[3.0, 1.0, 3.0, 3.0]])]),
+        (Min((-1,)), [np.array([[3.0, 1.0, 1.0]])]),
+        (Partial("maximum", np.array([2.0, 3.0]), 0), [np.array([[2.0, 4.0]])]),
+        (Power(), [np.array([[-2.0, 0.0, 0.0, 3.0]]), np.array([[3.0, 1.0, 0.0, 0.0]])]),
         (PReLU(np.array([0.25, -2.0])), [np.array([[0.0, 0.0]])]),
         (Sparsemax(-1), [np.array([[1.0, 0.0, -3.0]])]),
         (Sparsemax(-1), [np.array([[0.5, 0.5, -0.25]])]),
@@ -641,7 +646,16 @@ def test_a_ball_over_a_kink_gives_balls_that_hold_both_sides(name, parameters, k
     places = sorted({0.0, *(place.where for place in op.kinks), *op.jumps})
     for place in places:
         points = [[np.array([place + step])] for step in (-0.25, -0.125, 0.0, 0.0625, 0.25)]
-        assert holds_all(op, [(1,)], points, kink) == 1
+        whole = op.row.domain[0] < place - 0.25
+        assert holds_all(op, [(1,)], points, kink) == 1 or not whole
+
+
+@pytest.mark.parametrize("name", [name for name, row in ACTIVATIONS.items() if np.isfinite(row.domain[0])])
+def test_outside_the_domain_nothing_is_known(name):
+    found = truth(alone(Elementwise(name), [(1,)]), ACTIVATIONS[name].domain[0] - 0.5, most_bits=96)
+    for number, proved in ((found.value, found.value_proved), (found.jacobian, found.proved)):
+        assert np.isnan(number).all()
+        assert not proved.any()
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -15,11 +15,12 @@ from flint import arb
 
 from refgrad.activations import ACTIVATIONS, Kink
 from refgrad.exact.curves import Curve, Piece, Place, polynomial, smooth
+from refgrad.exact.mathematical import WHOLE
 from refgrad.exact.tensors import rational
 from refgrad.ops.op import KinkPolicy
 
 _OF_LEFT, _OF_RIGHT = 0, 1
-"""Which of its two pieces a place belongs to."""
+"""Which of its two pieces a place belongs to; it may also have a piece of its own."""
 
 Parts = list[Any]
 """Pieces, and between each two of them the place where they meet and which of them it belongs to."""
@@ -185,6 +186,9 @@ CURVES: Mapping[str, Callable[..., Parts]] = {
     "mish": _mish,
     "gelu": _gelu,
     "gelu_tanh": _gelu_tanh,
+    "abs": _fixed(polynomial(0, -1), 0, _SAME),
+    "sign": lambda _: [polynomial(-1), (0, _ZERO), _ONE],
+    **{name: _fixed(piece) for name, piece in WHOLE.items()},
 }
 """The parts of each row, of a function that rounds to the network's dtype and the row's parameters so rounded."""
 
@@ -210,5 +214,13 @@ def curve(name: str, parameters: tuple[float, ...], dtype: np.dtype[Any], policy
 
     rounded = tuple(map(single, parameters))
     parts, kinks = CURVES[name](single, *rounded), ACTIVATIONS[name].kinks(*rounded)
-    places = [Place(rational(where), owner, _weights(where, kinks, policy)) for where, owner in parts[1::2]]
-    return Curve(tuple(parts[::2]), tuple(places))
+    pieces = tuple(parts[::2])
+    places = tuple(
+        Place(
+            rational(where),
+            owner if isinstance(owner, Piece) else pieces[index + owner],
+            _weights(where, kinks, policy),
+        )
+        for index, (where, owner) in enumerate(parts[1::2])
+    )
+    return Curve(pieces, places)

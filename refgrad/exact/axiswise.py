@@ -20,7 +20,7 @@ _exp, _log = (np.frompyfunc(function, 1, 1) for function in (arb.exp, arb.log))
 
 def _softmax_of(z: Tensor, axis: Any, site: Site) -> tuple[Lines, Balls, Tensor]:
     """Lines, every s = e^{z_i} / Σ e^{z_j}, and log Σ at every number."""
-    rows = lines(site.shape, as_axes(axis))
+    rows = lines(site.shapes[0], as_axes(axis))
     terms = Balls(_exp(rows.split(z).balls().numbers))
     total = terms.total()
     return rows, rows.join(terms * inverse(total)).balls(), rows.join(Balls(_log(total.numbers)))
@@ -37,6 +37,18 @@ def _log_softmax(op: Any, inputs: Sequence[Tensor], site: Site) -> Local:
     (z,) = inputs
     rows, s, logarithm = _softmax_of(z, op.axis, site)
     return Local(z - logarithm, [less(z.shape[-1], rows.added(s, constant(-1, (1, 1))))])
+
+
+def _log_sum_exp(op: Any, inputs: Sequence[Tensor], site: Site) -> Local:
+    """y = log Σ e^{x_j}; ẏ = ⟨s, ẋ⟩."""
+    rows, s, logarithm = _softmax_of(inputs[0], op.axes, site)
+    return Local(logarithm[:, rows.index[:, 0]], [rows.summed(s)])
+
+
+def _sum(op: Any, inputs: Sequence[Tensor], site: Site) -> Local:
+    """y = Σ_i x_i."""
+    (x,), rows = inputs, lines(site.shapes[0], op.axes)
+    return Local(rows.split(x).total()[..., 0], [rows.summed(None)])
 
 
 def _glu(op: Any, inputs: Sequence[Tensor], site: Site) -> Local:
@@ -163,6 +175,8 @@ RULES: Mapping[str, Callable[[Any, Sequence[Tensor], Site], Local]] = {
     "softmax": _softmax,
     "log_softmax": _log_softmax,
     "sparsemax": sparsemax,
+    "sum": _sum,
+    "log_sum_exp": _log_sum_exp,
     "dot": _dot,
     "batch_normalization": _batch_normalization,
     "layer_normalization": _layer_normalization,

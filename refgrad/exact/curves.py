@@ -27,13 +27,13 @@ class Piece:
 
 @dataclass(frozen=True)
 class Place:
-    """Where one piece ends and the next begins, and which of the two, 0 or 1, has the value there.
+    """Where one piece ends and the next begins, and which piece has the value there: one of the two, or a third.
 
     `slope` is what counts there: so much of the left slope, so much of the right one, and a number.
     """
 
     where: Any
-    owner: int
+    owner: Piece
     slope: tuple[Any, Any, Any]
 
 
@@ -58,7 +58,7 @@ class Curve:
             slopes.append((on, piece.df(z[on])))
         for index, (place, side) in enumerate(zip(self.places, sides, strict=True)):
             on, pair = (side == 0) | (side == UNKNOWN), self.pieces[index : index + 2]
-            values.append((on, pair[place.owner].f(z[on])))
+            values.append((on, place.owner.f(z[on])))
             slopes.append((on, _between([piece.df(z[on]) for piece in pair], place.slope)))
         return assembled(z.shape, values), assembled(z.shape, slopes), pattern(z.shape, sides)
 

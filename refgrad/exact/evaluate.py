@@ -25,8 +25,8 @@ from refgrad.ops.op import KinkPolicy
 START = 96
 """Bits that balls start with: they nearly always suffice."""
 
-PATTERNED = ("elementwise", "prelu", "maximum", "minimum", "sparsemax")
-"""Ops that have patterns."""
+PATTERNED = ("elementwise", "prelu", "maximum", "minimum", "max", "min", "partial", "sparsemax")
+"""Ops that may have patterns."""
 
 _lock = threading.Lock()
 """FLINT's precision is the whole process's."""

@@ -88,8 +88,11 @@ class Lines:
 
     def added(self, by: Tensor, to: Tensor) -> Map:
         """ẏ_i = t_i Σ_j b_j ẋ_j on each line."""
-        size, lines = self.index.size, len(self.index)
-        return Chain([Terms(size, lines, by, self.line, None), Terms(lines, size, to, None, self.line)])
+        return Chain([self.summed(by), Terms(len(self.index), self.index.size, to, None, self.line)])
+
+    def summed(self, by: Tensor | None) -> Map:
+        """ẏ = Σ_j b_j ẋ_j for each line; None is 1."""
+        return Terms(self.index.size, len(self.index), by, self.line, None)
 
 
 def lines(shape: Shape, axes: Sequence[int]) -> Lines:

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from refgrad.errors import UnsupportedError
-from refgrad.exact import axiswise
+from refgrad.exact import axiswise, pairwise
 from refgrad.exact.activations import curve
 from refgrad.exact.curves import pattern
-from refgrad.exact.extremum import extremum
+from refgrad.exact.extremum import extreme, extremum
 from refgrad.exact.local import Local, Site, identity, places, stretch
 from refgrad.exact.maps import Kernel, Terms, diagonal, gather
 from refgrad.exact.tensors import UNKNOWN, Mask, Tensor, assembled, constant, joined, rational, read
@@ -137,6 +137,11 @@ RULES: Mapping[str, Rule] = {
     "multiply": _multiply,
     "maximum": extremum(1),
     "minimum": extremum(-1),
+    "max": extreme(1),
+    "min": extreme(-1),
+    "divide": pairwise.divide,
+    "power": pairwise.power,
+    "partial": pairwise.partial(lambda name: RULES[name]),
     "concatenate": _concatenate,
     "rescaling": _rescaling,
     **axiswise.RULES,

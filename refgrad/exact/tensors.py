@@ -16,7 +16,7 @@ import numpy.typing as npt
 from flint import arb, fmpq, fmpz
 
 Objects = npt.NDArray[np.object_]
-Codes = npt.NDArray[np.int8]
+Codes = npt.NDArray[np.signedinteger]
 Mask = npt.NDArray[np.bool_]
 
 UNKNOWN = 2

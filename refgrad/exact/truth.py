@@ -54,7 +54,7 @@ class Exact:
     value_lower: Any
     value_upper: Any
     value_proved: Any
-    pattern: dict[str, npt.NDArray[np.int8]]
+    pattern: dict[str, npt.NDArray[np.signedinteger]]
 
     @property
     def on_kink(self) -> npt.NDArray[np.bool_]:
