@@ -13,6 +13,8 @@ import pytest
 import refgrad
 from refgrad import isolation
 from tests.cases import GOLDEN
+from tests.test_keras_graphs import X, functional, source
+from tests.test_keras_ops import T, of_3
 
 MIXED = (GOLDEN / "mixed-keras3.keras", {})
 PAIR = (GOLDEN / "mixed-keras3.json", {"weights": GOLDEN / "mixed-keras3.legacy_weights.h5"})
@@ -35,6 +37,15 @@ def nested():
     with h5py.File(content, "w") as file:
         file.create_group("layers")
     return content.getvalue(), {"config": json.dumps(outer)}
+
+
+def flipped():
+    operation = of_3("Flip", T, axis=1)
+    content = io.BytesIO()
+    with h5py.File(content, "w") as file:
+        file.create_group("layers")
+    layers = [source("x", 3), source("y", 2), operation]
+    return content.getvalue(), {"config": json.dumps(functional(layers, [list(X), ["y", 0, 0]], [["op", 0, 0]]))}
 
 
 def relu(name):
@@ -62,6 +73,7 @@ LOW = {
     "calls": (MIXED, 3),
     "merged": (BRANCHES, 1),
     "tensor": (MIXED, 2),
+    "picked": (flipped, 2),
     "objects": (PAIR, 5),
     "attribute": (PAIR, 50),
     "chunk": (chunked, 23),

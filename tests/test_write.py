@@ -127,7 +127,8 @@ def check_in_keras(net, xs, suffix, path, relative=None):
     ours = answer(net, xs, "numpy").values
     for mine, theirs in zip(ours, in_keras(net, xs, suffix, path), strict=True):
         assert (mine.shape, mine.dtype) == (theirs.shape, theirs.dtype)
-        assert np.abs(mine - theirs).max() <= relative * max(np.abs(mine).max(), 1e-3)
+        size = np.abs(mine[np.isfinite(mine)]).max(initial=1e-3)
+        np.testing.assert_allclose(mine, theirs, rtol=0, atol=relative * size)
 
 
 def test_every_op_has_a_recipe():
@@ -249,7 +250,8 @@ def test_keras_opens_random_graphs(suffix, tmp_path):
     @SETTINGS
     @given(examples())
     def check(example):
-        net, xs = example.net, list(example.x.values())
+        # More samples than any axis is long: Keras 3 takes (3, 3) + (3, 1) for the addition of a bias.
+        net, xs = example.net, [np.resize(x, (37, *x.shape[1:])) for x in example.x.values()]
         assume(can_be_written(net) and not (suffix == ".h5" and has_operations(net)))
         point = compare(net.graph, xs, answer(net, xs, "numpy"), answer(net, xs, "numpy"))
         gelu = any(getattr(node.op, "activation", "") == "gelu" for node in net.graph.nodes)
@@ -406,8 +408,15 @@ def test_keras_opens_an_edge(name, suffix, tmp_path):
         check_in_keras(net, inputs_of(net), suffix, tmp_path)
 
 
+def of_keras_3_alone(net):
+    """tf_keras has no such layer, or has it with another least length."""
+    return any(node.op.name in ("sparsemax", "rms_normalization", "unit_normalization") for node in net.graph.nodes)
+
+
 @pytest.mark.tensorflow
-@pytest.mark.parametrize("name", [name for name in EDGES if name != "several axes"])
+@pytest.mark.parametrize(
+    "name", [name for name in EDGES if name != "several axes" and not of_keras_3_alone(EDGES[name])]
+)
 def test_tf_keras_opens_the_older_format_too(name, tmp_path):
     keras = pytest.importorskip("tf_keras")
     net = EDGES[name].astype("float32")

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from refgrad.activations import mathematical
 from refgrad.arrays import Array, Shape
 from refgrad.graph import Graph, Node
 from refgrad.kernels.program import PRELU, SCALE, Layer, Program, Step
@@ -18,6 +19,10 @@ from refgrad.ops.op import KinkPolicy
 
 POLICIES: tuple[KinkPolicy, ...] = ("keras", "left", "right", "mean")
 """Slopes at kinks, by the number that stands for each in a call."""
+
+
+UNCOMPILED = frozenset(row.name for row in mathematical.ROWS)
+"""Functions of the functional API that seldom stand in a chain: their formulas call what kernels have no names for."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +57,7 @@ def _prelu(op: PReLU, shape: Shape) -> Step:
 def _step(node: Node, shape: Shape, dtype: np.dtype[Any]) -> Step | None:
     """What a node does to every unit by itself, if that is all it does."""
     op = node.op
-    if isinstance(op, Elementwise):
+    if isinstance(op, Elementwise) and op.activation not in UNCOMPILED:
         return Step(op.activation, op.parameters, kinks=op.kinks)
     if isinstance(op, PReLU):
         return _prelu(op, shape)
@@ -97,7 +102,7 @@ def lower(graph: Graph) -> Program | NotLowered:
             steps = layers[-1].steps if step.name == "linear" else (*layers[-1].steps, step)
             layers[-1] = replace(layers[-1], steps=steps)
         else:
-            return NotLowered(f"no kernel has {node.name!r} ({op.name} of an input of shape {shape})")
+            return NotLowered(f"no kernel has {node.name!r} ({op.label} of an input of shape {shape})")
     if len(layers) == 1:
         return NotLowered("there is no Dense layer in it")
     return Program(tuple(layers), tail) if all(map(_finite, layers)) else NotLowered("not all weights are finite")

@@ -16,7 +16,7 @@ from refgrad.arrays import Array
 from refgrad.breakpoints import Staircase
 from refgrad.derivatives.order import Direction
 from refgrad.kernels.cuts import Cut, cut
-from refgrad.kernels.lower import POLICIES
+from refgrad.kernels.lower import POLICIES, UNCOMPILED
 from refgrad.kernels.packing import FUNCTION, pack, padded
 from refgrad.kernels.program import PRELU, SCALE, Layer, Program
 from refgrad.ops.op import KinkPolicy
@@ -68,7 +68,7 @@ def cache_folder() -> str | None:
 
 def warm_up(dtype: np.dtype[Any]) -> None:
     """Compile, or load, every kernel and every function of units."""
-    for name in {*ACTIVATIONS, SCALE, PRELU} - {"linear"}:  # which no program holds
+    for name in {*ACTIVATIONS, SCALE, PRELU} - {"linear", *UNCOMPILED}:  # which no program holds
         _compiled("units").address(name, dtype)
     layers = (Layer(1, None, None, ()), Layer(1, np.ones((1, 1), dtype), None, ()))
     runner, x = Runner(Program(layers, "none"), dtype), np.ones((1, 1), dtype)
