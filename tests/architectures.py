@@ -13,16 +13,11 @@ import numpy as np
 from hypothesis import strategies as st
 
 from refgrad.activations.names import NAMES
-from refgrad.keras import layers as known
+from tests.bare import EXACT, MOST_NUMBERS, OPERATIONS, alike, an_axis, some_axes
 from tests.graphs import GENERATIONS, SAMPLES
 
-MOST_NUMBERS = 12
-"""What a tensor holds at most, without batch."""
-
 DEEPEST = 3
-POLICIES = ("float64", "float64", "float64", "float32", "mixed_float16", "float16")
-EXACT = st.sampled_from([0.125, 0.25, 0.5, 1.5])
-"""Parameters that every dtype holds."""
+POLICIES = (*("float64",) * 4, "float32", "mixed_float16", "float16", "mixed_bfloat16")
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,10 +30,18 @@ class Layer:
 
 
 @dataclass(frozen=True, eq=False)
-class Call:
-    """A layer or model, the tensors that it takes by number, and the shapes of those that it gives."""
+class Operation:
+    """A bare operation: a row of `bare.OPERATIONS`, and what is drawn for it."""
 
-    layer: Layer | Model
+    name: str
+    options: dict
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """A layer, operation or model, the tensors it takes by number, and the shapes of those that it gives."""
+
+    layer: Layer | Operation | Model
     taken: tuple[int, ...]
     given: tuple[tuple[int, ...], ...]
 
@@ -71,10 +74,11 @@ class Architecture:
 
 @dataclass
 class _Drawing:
-    """What is common to all of an architecture: the Keras, and names given so far."""
+    """What is common to all of an architecture: the Keras, the policy, and names given so far."""
 
     draw: object
     keras: object
+    policy: str
     named: list = field(default_factory=list)
 
     def __call__(self, strategy):
@@ -104,16 +108,6 @@ def _activations(generation):
 
 def _activation(d):
     return d(st.sampled_from(_activations(d.generation)))
-
-
-def _axis(d, shape):
-    """An axis from either end, with the batch as 0."""
-    axis = d(st.integers(1, len(shape)))
-    return axis - len(shape) - 1 if d.flag() else axis
-
-
-def _axes(d, shape):
-    return d(st.lists(st.integers(1, len(shape)), min_size=1, unique=True).map(sorted))
 
 
 def _dense(d, shape):
@@ -149,7 +143,10 @@ def _same(options):
 
 
 def _normalization(d, shape):
+    """With given numbers, or with such as `adapt` leaves behind, which are weights."""
     n = shape[-1]
+    if d.flag():
+        return {"axis": an_axis(d, shape)}
     mean, variance = ([d(EXACT) for _ in range(n)] for _ in range(2))
     return {"axis": -1, "mean": mean, "variance": variance, "invert": d.flag()}
 
@@ -159,6 +156,31 @@ def _groups(d, shape):
         return None
     groups = d(st.sampled_from([n for n in range(1, shape[0] + 1) if shape[0] % n == 0]))
     return {"groups": groups, "scale": d.flag(), "center": d.flag(), "epsilon": d(EXACT)}, shape
+
+
+EQUATIONS = {
+    1: (("ab,bc->ac", "{m}", "c"), ("...b,bc->...c", "{m}", "c")),
+    2: (("abc,cd->abd", "{0} {m}", "bd"), ("abc,bd->adc", "{m} {1}", "d"), ("abc,bcd->ad", "{m}", "d")),
+    3: (("abcd,de->abce", "{0} {1} {m}", "ce"), ("abcd,bde->ace", "{1} {m}", "e")),
+}
+"""Rank → equation, the output's sizes, those of the input by number, and axes that a bias may have."""
+
+
+def _einsum(d, shape):
+    equation, sizes, axes = d(st.sampled_from(EQUATIONS[len(shape)]))
+    given = tuple(map(int, sizes.format(*shape, m=d(st.integers(1, 3))).split()))
+    bias = axes[-d(st.integers(1, len(axes))) :] if d.flag() else None
+    activation = _activation(d) if d.flag() else None
+    options = {"equation": equation, "output_shape": given, "bias_axes": bias, "activation": activation}
+    return (options, given) if math.prod(given) <= MOST_NUMBERS else None
+
+
+def _distributed(d, shape):
+    """A Dense for each of a few steps."""
+    if len(shape) == 1:
+        return None
+    options, given = _dense(d, shape)
+    return {"layer": Layer("Dense", options, d.name())}, given
 
 
 def _spatial(d, shape):
@@ -171,6 +193,8 @@ def _norm_options(d, shape):
 
 DRAWN = {
     "Dense": _dense,
+    "EinsumDense": _einsum,
+    "TimeDistributed": _distributed,
     "Activation": _same(lambda d, shape: {"activation": _activation(d)}),
     "ReLU": _same(
         lambda d, shape: {
@@ -181,12 +205,12 @@ DRAWN = {
     ),
     "LeakyReLU": _same(lambda d, shape: {"alpha" if d.generation == 2 else "negative_slope": d(EXACT)}),
     "ELU": _same(lambda d, shape: {"alpha": d(EXACT)}),
-    "PReLU": _same(lambda d, shape: {"shared_axes": _axes(d, shape) if d.flag() else None}),
-    "Softmax": _same(lambda d, shape: {"axis": _axes(d, shape) if d.flag() else _axis(d, shape)}),
+    "PReLU": _same(lambda d, shape: {"shared_axes": some_axes(d, shape) if d.flag() else None}),
+    "Softmax": _same(lambda d, shape: {"axis": some_axes(d, shape) if d.flag() else an_axis(d, shape)}),
     "BatchNormalization": _same(
-        lambda d, shape: {"axis": _axis(d, shape), "momentum": 0.75, **_norm_options(d, shape)}
+        lambda d, shape: {"axis": an_axis(d, shape), "momentum": 0.75, **_norm_options(d, shape)}
     ),
-    "LayerNormalization": _same(lambda d, shape: {"axis": _axes(d, shape), **_norm_options(d, shape)}),
+    "LayerNormalization": _same(lambda d, shape: {"axis": some_axes(d, shape), **_norm_options(d, shape)}),
     "UnitNormalization": _same(lambda d, shape: {"axis": -1}),
     "RMSNormalization": _same(lambda d, shape: {"axis": -1, "epsilon": d(EXACT)}),
     "GroupNormalization": _groups,
@@ -207,24 +231,17 @@ DRAWN = {
 """How each class of one input is drawn: options and output shape of an input shape, or None where it does not fit."""
 
 
-def _alike(d, shapes):
-    """Two or three tensors of one shape, one of them perhaps twice."""
-    shape = shapes[d(st.integers(0, len(shapes) - 1))]
-    places = [place for place, other in enumerate(shapes) if other == shape]
-    return d(st.lists(st.sampled_from(places), min_size=2, max_size=3)), shape
-
-
 def _merge(count=None):
     def drawn(d, shapes):
-        taken, shape = _alike(d, shapes)
+        taken, shape = alike(d, shapes)
         return taken[:count], {}, shape
 
     return drawn
 
 
 def _concatenate(d, shapes):
-    taken, shape = _alike(d, shapes)
-    axis = _axis(d, shape)
+    taken, shape = alike(d, shapes)
+    axis = an_axis(d, shape)
     place = axis if axis < 0 else axis - 1
     longer = [*shape]
     longer[place] *= len(taken)
@@ -232,7 +249,7 @@ def _concatenate(d, shapes):
 
 
 def _dot(d, shapes):
-    (one, other, *_), shape = _alike(d, shapes)
+    (one, other, *_), shape = alike(d, shapes)
     axis = d(st.integers(1, len(shape)))
     rest = (*shape[: axis - 1], *shape[axis:])
     given = (*rest, *rest) or (1,)
@@ -248,7 +265,7 @@ MERGES = {
 }
 """How each class of several inputs is drawn: the tensors it takes, its options and the shape it gives."""
 
-_OFTEN = [name for name in ("Dense",) * 8 + tuple(DRAWN) + ("BatchNormalization",) * 2 if name in known.LAYERS]
+_OFTEN = (*("Dense",) * 8, *DRAWN, *("BatchNormalization",) * 2)
 
 
 def _one(d, shape):
@@ -263,7 +280,7 @@ def _one(d, shape):
 
 
 def _shape(d):
-    return d(st.sampled_from([(1,), (2,), (3,), (4,), (2, 2), (3, 2), (1, 4)]))
+    return d(st.sampled_from([(1,), (2,), (3,), (4,), (2, 2), (3, 2), (1, 4), (2, 1, 3)]))
 
 
 def _sequential(d, shape, depth):
@@ -280,11 +297,28 @@ def _sequential(d, shape, depth):
     return Model("Sequential", (start,), tuple(calls), (len(calls),), name=d.name())
 
 
+def _operation(d, shapes):
+    """A bare operation, or None if the one that was drawn does not fit.
+
+    TensorFlow promotes no dtypes, so that those of Keras 2 take one tensor each where a policy is mixed.
+    """
+    name = d(st.sampled_from([name for name, row in OPERATIONS.items() if d.generation in row.generations]))
+    found = OPERATIONS[name].draw(d, shapes)
+    mixed = d.generation == 2 and d.policy.startswith("mixed")
+    if found is None or (mixed and len({*found[0]}) > 1):
+        return None
+    taken, options, given = found
+    return Call(Operation(name, options), tuple(taken), (given,))
+
+
 def _another(d, shapes, calls, depth):
-    """A call more: of a layer that is there already, a merge, a model, or a layer."""
-    what = d(st.integers(0, 9))
-    if what >= 8 and calls:
-        before = d(st.sampled_from(calls))
+    """A call more: of a layer that is there already, a merge, a model, an operation, or a layer."""
+    what = d(st.integers(0, 11))
+    if what >= 10 and (found := _operation(d, shapes)):
+        return found
+    layers = [call for call in calls if not isinstance(call.layer, Operation)]
+    if what in (8, 9) and layers:
+        before = d(st.sampled_from(layers))
         wanted = [shapes[place] for place in before.taken]
         return Call(
             before.layer,
@@ -323,18 +357,31 @@ def _model(d, inputs, depth=1, ends=None):
 @st.composite
 def architectures(draw, keras):
     """An architecture that this Keras can build."""
-    d = _Drawing(draw, keras)
+    d = _Drawing(draw, keras, draw(st.sampled_from(POLICIES)))
     inputs = tuple(_shape(d) for _ in range(draw(st.integers(1, 3))))
-    return Architecture(
-        _model(d, inputs), draw(st.sampled_from(POLICIES)), draw(st.integers(0, 2)), draw(st.integers(0, 2**16))
-    )
+    model = _sequential(d, inputs[0], 1) if draw(st.integers(0, 3)) == 1 else _model(d, inputs)
+    return Architecture(model, d.policy, draw(st.integers(0, 2)), draw(st.integers(0, 2**16)))
+
+
+INITIALIZED = {"Dense": "kernel_initializer", "EinsumDense": "kernel_initializer", "PReLU": "alpha_initializer"}
+
+
+def _operated(keras, operation, tensors):
+    """What a bare operation gives, by keras.ops or TensorFlow."""
+    if GENERATIONS[keras.__name__] == 3:
+        namespace = keras.ops
+    else:
+        import tensorflow as namespace
+    return OPERATIONS[operation.name].write(namespace, *tensors, **operation.options)
 
 
 def _built_layer(keras, layer, policy):
     options = dict(layer.options)
-    if layer.class_name in ("Dense", "PReLU"):
+    if layer.class_name in INITIALIZED:
         # Keras's own initialiser takes from Python's random numbers, which Hypothesis watches over.
-        options["kernel_initializer" if layer.class_name == "Dense" else "alpha_initializer"] = "zeros"
+        options[INITIALIZED[layer.class_name]] = "zeros"
+    if "layer" in options:
+        options["layer"] = _built_layer(keras, options["layer"], policy)
     if layer.name is not None:
         options["name"] = layer.name
     return getattr(keras.layers, layer.class_name)(**options, dtype=policy)
@@ -345,7 +392,7 @@ def _built(keras, model, policy):
     dtype = policy.removeprefix("mixed_") if not policy.startswith("mixed") else "float32"
     made = {}
     for call in model.calls:
-        if call.layer not in made:
+        if call.layer not in made and not isinstance(call.layer, Operation):
             build = _built if isinstance(call.layer, Model) else _built_layer
             made[call.layer] = build(keras, call.layer, policy)
     if model.kind == "Sequential":
@@ -356,6 +403,9 @@ def _built(keras, model, policy):
     starts = [*tensors]
     for call in model.calls:
         taken = [tensors[place] for place in call.taken]
+        if isinstance(call.layer, Operation):
+            tensors.append(_operated(keras, call.layer, taken))
+            continue
         several = len(taken) > 1 or (not isinstance(call.layer, Model) and call.layer.class_name in MERGES)
         found = made[call.layer](taken if several else taken[0])
         tensors += found if isinstance(found, list | tuple) else [found]
@@ -381,6 +431,14 @@ def built(keras, architecture, policy=None):
         if "variance" not in getattr(weight, "path", weight.name):
             drawn = rng.normal(size=weight.shape)
         weight.assign(drawn.astype("float16").astype(getattr(weight.dtype, "name", weight.dtype)))
+    return settled(model)
+
+
+def settled(model):
+    """A model whose weights were set: a Normalization computes with what it made of them when it was built."""
+    for layer in model._flatten_layers():
+        if type(layer).__name__ == "Normalization":
+            layer.finalize_state()
     return model
 
 

@@ -18,7 +18,7 @@ import refgrad
 from refgrad.derivatives.margins import near_kinks
 from refgrad.derivatives.products import linearize
 from refgrad.rounding import deviations
-from tests.architectures import DRAWN, MERGES, Model, architectures, built, inputs_of
+from tests.architectures import DRAWN, MERGES, Model, Operation, architectures, built, inputs_of, settled
 from tests.graphs import Example
 from tests.test_properties import asked, everything, run, scale_of
 
@@ -63,6 +63,7 @@ def said(keras, tf, architecture, saved_model, xs):
     if architecture.policy != dtype:
         model = built(keras, architecture, dtype)
         model.set_weights([array.astype(dtype) for array in saved_model.get_weights()])
+        settled(model)
 
     def called(points):
         if architecture.model.keys:
@@ -76,12 +77,20 @@ def depth(model):
     return 1 + max((depth(call.layer) for call in model.calls if isinstance(call.layer, Model)), default=0)
 
 
+def operations(model):
+    for call in model.calls:
+        if isinstance(call.layer, Model):
+            yield from operations(call.layer)
+        elif isinstance(call.layer, Operation):
+            yield call.layer.name
+
+
 def classes(model):
     for call in model.calls:
         if isinstance(call.layer, Model):
             yield from classes(call.layer)
         else:
-            yield call.layer.class_name
+            yield call.layer.name if isinstance(call.layer, Operation) else call.layer.class_name
 
 
 def features(architecture):
@@ -97,6 +106,8 @@ def features(architecture):
         *(["several inputs"] if len(model.inputs) > 1 else []),
         *(["several outputs"] if len(model.outputs) > 1 else []),
         *(["dicts"] if model.keys else []),
+        *(["operations"] if [*operations(model)] else []),
+        *(["slices"] if "x[key]" in [*operations(model)] else []),
     }
 
 
@@ -148,7 +159,9 @@ def agrees(generation, count, fresh):
 @pytest.mark.parametrize("generation", ["keras", "tf_keras"])
 def test_what_keras_writes_is_what_is_read(generation):
     seen = agrees(generation, 25, fresh=False)
-    assert {"Dense", "Sequential", "Functional", "float64", "several inputs", "dicts", "depth 2"} <= set(seen)
+    assert {"Dense", "Sequential", "Functional", "float64", "several inputs", "dicts", "depth 2", "operations"} <= set(
+        seen
+    )
 
 
 @pytest.mark.long
@@ -156,5 +169,6 @@ def test_what_keras_writes_is_what_is_read(generation):
 def test_much_of_what_keras_writes_is_what_is_read(generation):
     seen = agrees(generation, 250, fresh=True)
     wanted = {"Sequential", "Functional", "several inputs", "several outputs", "shared layer", "dicts", "depth 3"}
+    wanted |= {"operations", "slices"}
     assert wanted | {"float64", "float32", "mixed_float16", "float16"} <= set(seen)
     assert len(({*DRAWN} | {*MERGES}) & set(seen)) >= 24

@@ -26,7 +26,7 @@ from refgrad.derivatives.order import SPLIT_PAYS
 from refgrad.derivatives.products import linearize
 from refgrad.ops import OPS
 from refgrad.rounding import deviations
-from tests.graphs import NOT_DRAWN, ROWS, SAMPLES, TAME, examples, keras_model
+from tests.graphs import MOST_NUMBERS, NOT_DRAWN, ROWS, SAMPLES, TAME, examples, keras_model
 
 MODES = ("auto", "forward", "reverse", "split")
 
@@ -451,19 +451,24 @@ def test_a_plan_is_what_runs(example, max_bytes, threads):
 
 
 def asked(tf, model, graph, inputs):
-    """Values, and Jacobians by output and input, that eager TensorFlow gives of a model."""
-    xs = [tf.constant(x) for x in inputs]
+    """Values, and Jacobians by output and input, that eager TensorFlow gives of a model.
+
+    Samples are repeated to a batch larger than any axis: Keras 3 on TensorFlow takes (n, n) + (n, 1), n samples of n
+    and 1 features, for a matrix and a bias, and adds the column to every row.
+    """
+    batch = MOST_NUMBERS + 1
+    xs = [tf.constant(np.resize(x, (batch, *x.shape[1:]))) for x in inputs]
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(xs)
         ys = model(xs)
         ys = ys if isinstance(ys, list | tuple) else [ys]
-        rows = [tf.unstack(tf.reshape(y, (SAMPLES, -1)), axis=1) for y in ys]
+        rows = [tf.unstack(tf.reshape(y, (batch, -1)), axis=1) for y in ys]
     blocks = []
     for y, numbers in zip(ys, rows, strict=True):
         parts = [tape.gradient(number, xs, unconnected_gradients="zero") for number in numbers]
-        stacked = [np.stack([part[i].numpy() for part in parts], axis=1) for i in range(len(xs))]
+        stacked = [np.stack([part[i].numpy()[:SAMPLES] for part in parts], axis=1) for i in range(len(xs))]
         blocks.append([block.reshape(SAMPLES, *y.shape[1:], *block.shape[2:]) for block in stacked])
-    return [y.numpy() for y in ys], blocks
+    return [y.numpy()[:SAMPLES] for y in ys], blocks
 
 
 def agrees_with_keras(generation, count):
