@@ -38,7 +38,10 @@ def as_file(given: Any, what: str) -> Path | bytes:
         return bytes(given)
     if isinstance(given, str | os.PathLike) or not hasattr(given, "read"):
         return as_path(given, what)
-    content = given.read()
+    try:
+        content = given.read()
+    except UnicodeDecodeError:
+        content = ""
     if not isinstance(content, bytes):
         msg = f"{what} is a file opened as text; open it as binary"
         raise InputError(msg)

@@ -227,10 +227,11 @@ each other too, with shared layers and several inputs and outputs.
 Weights are computed with in the widest dtype that they are stored or declared in: float32 or float64; float16 is
 computed in float32. `net.astype("float64")` gives more digits.
 
-Written by Keras 3 (tested: 3.15) and tf_keras (tested: 2.21). Some older files are read too.
+Written by Keras 1.0 to 3.15 and tf_keras: [by what evidence](writers.md).
 
-Refused are custom classes, Lambda layers, and operations that are not listed below. A user's class of the name
-`Dense` cannot be told from Keras's own in a legacy `.h5`, since such files do not say; in others it is refused.
+Refused are custom classes (unless `load(…, custom=…)` says what they compute), Lambda layers, and operations that are
+not listed below. A user's class of the name `Dense` cannot be told from Keras's own in a legacy `.h5`, since such
+files do not say; in others it is refused.
 
 ## Layers
 

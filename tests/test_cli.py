@@ -711,3 +711,11 @@ def test_python_m_refgrad_is_the_same_command():
         [sys.executable, "-m", "refgrad", "--version"], capture_output=True, text=True, env=ENVIRONMENT
     )
     assert done.stdout == f"refgrad {refgrad.__version__}\n"
+
+
+def test_convert_does_not_overwrite_the_model_itself(tmp_path, capsys):
+    model, before = tmp_path / "model.keras", (GOLDEN / "question-keras3.keras").read_bytes()
+    model.write_bytes(before)
+    assert main(["convert", str(model), "-o", str(model)]) == 2
+    assert "this is the model itself" in capsys.readouterr().err
+    assert model.read_bytes() == before

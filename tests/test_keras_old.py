@@ -811,6 +811,12 @@ def test_folders_and_text_files_are_refused(tmp_path):
         refgrad.load(tmp_path)
     with pytest.raises(refgrad.InputError, match="opened as text; open it as binary"):
         refgrad.load(io.StringIO("{}"))
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00\x80")
+    with (
+        (tmp_path / "binary").open(encoding="utf-8") as text,
+        pytest.raises(refgrad.InputError, match="opened as text; open it as binary"),
+    ):
+        refgrad.load(text)
     (unpacked(tmp_path) / "model.weights.h5").unlink()
     with pytest.raises(refgrad.FormatError, match=r"model.keras: model.weights.h5: there is no such file"):
         refgrad.load(tmp_path / "model.keras")

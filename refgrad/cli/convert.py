@@ -47,6 +47,9 @@ def _targets(arguments: Namespace) -> list[Path]:
         if output.suffix not in _ENDINGS:
             msg = f"--output {output}: the ending {output.suffix!r} is none of {', '.join(_ENDINGS)}"
             raise InputError(msg)
+        if output.exists() and Path(models[0]).exists() and output.samefile(models[0]):
+            msg = f"--output {output}: this is the model itself, which would be gone; write to another name"
+            raise InputError(msg)
         if arguments.to not in (None, output.suffix[1:]):
             msg = f"--output {output}: its name says another format than --to {arguments.to}"
             raise InputError(msg)
