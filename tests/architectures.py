@@ -167,6 +167,8 @@ EQUATIONS = {
 
 
 def _einsum(d, shape):
+    if len(shape) not in EQUATIONS:
+        return None
     equation, sizes, axes = d(st.sampled_from(EQUATIONS[len(shape)]))
     given = tuple(map(int, sizes.format(*shape, m=d(st.integers(1, 3))).split()))
     bias = axes[-d(st.integers(1, len(axes))) :] if d.flag() else None
@@ -302,7 +304,8 @@ def _operation(d, shapes):
 
     TensorFlow promotes no dtypes, so that those of Keras 2 take one tensor each where a policy is mixed.
     """
-    name = d(st.sampled_from([name for name, row in OPERATIONS.items() if d.generation in row.generations]))
+    known = [name for name, row in OPERATIONS.items() if d.generation in row.generations]
+    name = d(st.sampled_from(known + ["x[key]"] * 4))
     found = OPERATIONS[name].draw(d, shapes)
     mixed = d.generation == 2 and d.policy.startswith("mixed")
     if found is None or (mixed and len({*found[0]}) > 1):
