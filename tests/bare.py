@@ -124,7 +124,9 @@ def _key(d, shape):
     elif d.flag():
         key = (slice(None), None, _slice(d, shape[0]))
     else:
-        key = (..., _slice(d, shape[-1]))
+        # tf_keras cannot write an Ellipsis to a .keras.
+        before = (...,) if d.generation == 3 else (slice(None),) * len(shape)
+        key = (*before, _slice(d, shape[-1]))
     return {"key": key}, np.empty((1, *shape))[key].shape[1:]
 
 
