@@ -569,6 +569,22 @@ def test_models_of_half_precision_are_computed_in_float32_and_say_so(generation,
         np.testing.assert_allclose(mine, y, rtol=coarse / 2, atol=coarse)
 
 
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("policy", ["float32", "float16", "mixed_float16", "mixed_bfloat16"])
+def test_adapted_moments_are_read_in_the_dtype_they_are_stored_in(policy, tmp_path):
+    """tf_keras stores moments in the dtype that the layer computes in, which is not the one of its other weights."""
+    pytest.importorskip("tensorflow")
+    keras = pytest.importorskip("tf_keras")
+    scale = keras.layers.Normalization(dtype=policy)
+    scale.adapt(np.array([[0.5, 2.0], [1.5, 4.0]], "f4"))
+    model = keras.Sequential([keras.layers.Input((2,)), scale, keras.layers.Dense(1, dtype=policy)])
+    for path, others in saved_everywhere(model, tmp_path):
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="the model's layers are declared in")
+            found = graph_of(path, **others).nodes[1].op.arrays()
+        assert [moments.tolist() for moments in found.values()] == [[1.0, 3.0], [0.25, 1.0]]
+
+
 # Graphs that are written out here: what a config may say without Keras, and what it must not.
 
 

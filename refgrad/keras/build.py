@@ -26,7 +26,7 @@ from refgrad.keras.custom import row
 from refgrad.keras.dialect import translate
 from refgrad.keras.matching import Path, Wanted, assign
 from refgrad.keras.operations.rows import Recipe
-from refgrad.keras.policies import PLAIN, POLICIES, stored_as, widened
+from refgrad.keras.policies import POLICIES, check_stored, widened
 from refgrad.keras.rewriting import rewritten, so_far
 from refgrad.keras.rows import Arrays, Given, no_steps
 from refgrad.keras.values import bounded
@@ -65,15 +65,10 @@ def _named(path: Path, layer: LayerConfig) -> str:
 
 def _checked(path: Path, layer: LayerConfig, arrays: Arrays) -> Arrays:
     """The arrays that are computed with, if they are numbers of the declared dtype."""
-    used = {role: array for role, array in arrays.items() if role not in row(layer.class_name).unused}
+    known = row(layer.class_name)
+    used = {role: array for role, array in arrays.items() if role not in known.unused}
     for role, array in used.items():
-        stored = stored_as(array)
-        if stored not in POLICIES:
-            msg = f"{role} is stored as {stored}, which is no dtype of weights that can be read"
-            raise UnsupportedError(msg)
-        if stored not in (PLAIN if layer.policy is None else POLICIES[layer.policy]):
-            msg = f"{role} is stored as {stored}, its config says {layer.policy or 'no dtype'}"
-            raise MismatchError(msg)
+        check_stored(role, array, layer.policy, role in known.computed)
         used[role] = widened(array)
         if not np.isfinite(used[role]).all():
             warnings.warn(f"layer {'/'.join(path)!r}: {role} holds NaN or infinity", RefgradWarning, stacklevel=2)

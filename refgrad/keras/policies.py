@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from refgrad.arrays import Array
-from refgrad.errors import UnsupportedError
+from refgrad.errors import MismatchError, UnsupportedError
 from refgrad.keras.datasets import OPAQUE
 
 POLICIES: Mapping[str, tuple[str, ...]] = {
@@ -25,6 +25,9 @@ POLICIES: Mapping[str, tuple[str, ...]] = {
 Batch normalisation is stored in float32 where the layer is declared in a half precision. Mixed policies compute in
 another dtype than they store; refgrad computes in what is stored, in float32 at least.
 """
+
+COMPUTES_IN: Mapping[str, str] = {"mixed_float16": "float16", "mixed_bfloat16": "bfloat16"}
+"""Policy → the dtype that its layers compute in, where they store in another: some arrays are stored in it too."""
 
 PLAIN = ("float16", "float32", "float64")
 """The dtypes that arrays may be stored in where no policy is said: of bfloat16 there would be no sign."""
@@ -60,6 +63,18 @@ def policy(value: Any) -> str | None:
 def stored_as(array: Array) -> str:
     """The name of the dtype that an array is stored in."""
     return "bfloat16" if array.dtype == OPAQUE else array.dtype.name
+
+
+def check_stored(role: str, array: Array, policy: str | None, computed: bool) -> None:
+    """Refuse an array of a dtype that its layer's policy does not explain; `computed`: the one computed in will do."""
+    stored = stored_as(array)
+    if stored not in POLICIES:
+        msg = f"{role} is stored as {stored}, which is no dtype of weights that can be read"
+        raise UnsupportedError(msg)
+    declared = PLAIN if policy is None else POLICIES[policy]
+    if stored not in declared and not (computed and stored == COMPUTES_IN.get(policy or "")):
+        msg = f"{role} is stored as {stored}, its config says {policy or 'no dtype'}"
+        raise MismatchError(msg)
 
 
 def widened(array: Array) -> Array:

@@ -92,7 +92,8 @@ class Row:
     `steps`: the ops it becomes, one after the other, the first of which takes all inputs. `meaning`: key → (how its
     value is read, its default). `inert`: keys that cannot change the output of inference. `only`: keys that are
     understood at one value, which changes nothing. `renamed`: another version's key → the key of `meaning`. `roles`:
-    its arrays in Keras's order, of which `unused` are never computed with. `as_used`: what a generation of Keras makes
+    its arrays in Keras's order, of which `unused` are never computed with, and `computed` are stored by Keras 2 in the
+    dtype that a mixed policy computes in. `as_used`: what a generation of Keras makes
     of the parameters before it computes with them. `merges`: whether it takes a list of tensors. `pointwise`: whether
     its output has the shape of its input.
     """
@@ -104,6 +105,7 @@ class Row:
     renamed: Mapping[str, str] = field(default_factory=dict)
     roles: Callable[[Config], Roles] = no_roles
     unused: frozenset[str] = frozenset()
+    computed: frozenset[str] = frozenset()
     as_used: Callable[[Config, int], Config] = as_given
     merges: bool = False
     pointwise: bool = False

@@ -96,6 +96,7 @@ ROWS: Mapping[str, Row] = {
         },
         roles=_moments,
         unused=frozenset({"count"}),
+        computed=frozenset({"mean", "variance"}),
         as_used=_moments_as_used,
         pointwise=True,
     ),
