@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.metadata
 import importlib.util
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -55,23 +55,35 @@ def plain_numpy(layers: Sequence[Layer], values: bool) -> dict[str, Run]:
     return {"numpy": (lambda x: linearized(x)[0]) if values else both}
 
 
+def chain(layers: Sequence[Layer], tensor: Run, names: Mapping[str, Run]) -> Run:
+    """The value of a framework's own tensors, by its own activations."""
+    held = [(tensor(kernel), tensor(bias), names[activation]) for kernel, bias, activation in layers]
+
+    def value(x: Any) -> Any:
+        for kernel, bias, activation in held:
+            x = activation(x @ kernel + bias)
+        return x
+
+    return value
+
+
+def twice(value: Run) -> Callable[[Any], tuple[Any, Any]]:
+    """The value for its Jacobian and, beside it, for itself."""
+
+    def pair(x: Any) -> tuple[Any, Any]:
+        y = value(x)
+        return y, y
+
+    return pair
+
+
 def jax(layers: Sequence[Layer], values: bool) -> dict[str, Run]:
     """`jit` of `vmap` of `jacrev` and of `jacfwd`."""
     import jax as framework
     import jax.numpy as jnp
 
     framework.config.update("jax_enable_x64", layers[0][0].dtype == np.float64)
-    weights = [(jnp.asarray(kernel), jnp.asarray(bias)) for kernel, bias, _ in layers]
-    names = {"relu": framework.nn.relu, "tanh": jnp.tanh, "linear": lambda z: z}
-
-    def value(x: Any) -> Any:
-        for (kernel, bias), (_, _, activation) in zip(weights, layers, strict=True):
-            x = names[activation](x @ kernel + bias)
-        return x
-
-    def twice(x: Any) -> tuple[Any, Any]:
-        y = value(x)
-        return y, y
+    value = chain(layers, jnp.asarray, {"relu": framework.nn.relu, "tanh": jnp.tanh, "linear": lambda z: z})
 
     def out_and_back(compiled: Any) -> Run:
         return lambda x: framework.tree_util.tree_map(np.asarray, compiled(x))
@@ -80,7 +92,7 @@ def jax(layers: Sequence[Layer], values: bool) -> dict[str, Run]:
         return {"jax": out_and_back(framework.jit(value))}
 
     def batched(mode: Any) -> Run:
-        one = mode(twice, has_aux=True)
+        one = mode(twice(value), has_aux=True)
 
         def sample(x: Any) -> tuple[Any, Any]:
             jacobian, y = one(x)
@@ -95,13 +107,7 @@ def tensorflow(layers: Sequence[Layer], values: bool) -> dict[str, Run]:
     """`tf.function`, and the same compiled by XLA, around `batch_jacobian`."""
     import tensorflow as tf
 
-    weights = [(tf.constant(kernel), tf.constant(bias)) for kernel, bias, _ in layers]
-    names = {"relu": tf.nn.relu, "tanh": tf.tanh, "linear": tf.identity}
-
-    def value(x: Any) -> Any:
-        for (kernel, bias), (_, _, activation) in zip(weights, layers, strict=True):
-            x = names[activation](x @ kernel + bias)
-        return x
+    value = chain(layers, tf.constant, {"relu": tf.nn.relu, "tanh": tf.tanh, "linear": tf.identity})
 
     def both(x: Any) -> tuple[Any, Any]:
         with tf.GradientTape() as tape:
@@ -126,20 +132,11 @@ def torch(layers: Sequence[Layer], values: bool) -> dict[str, Run]:
     import torch as framework
 
     framework.set_num_threads(threads())
-    weights = [(framework.from_numpy(kernel), framework.from_numpy(bias)) for kernel, bias, _ in layers]
     names = {"relu": framework.relu, "tanh": framework.tanh, "linear": lambda z: z}
-
-    def value(x: Any) -> Any:
-        for (kernel, bias), (_, _, activation) in zip(weights, layers, strict=True):
-            x = names[activation](x @ kernel + bias)
-        return x
-
-    def twice(x: Any) -> tuple[Any, Any]:
-        y = value(x)
-        return y, y
+    value = chain(layers, framework.from_numpy, names)
 
     def batched(mode: Any) -> Run:
-        made = framework.func.vmap(mode(twice, has_aux=True))
+        made = framework.func.vmap(mode(twice(value), has_aux=True))
 
         def run(x: Any) -> tuple[Any, Any]:
             with framework.no_grad():

@@ -9,6 +9,7 @@ import numpy as np
 
 from refgrad.arrays import Array
 from refgrad.ops.op import KinkPolicy
+from refgrad.ops.ranking import lead
 from refgrad.ops.reduction import Reduction
 
 
@@ -69,10 +70,7 @@ class Extreme(Reduction):
         (x,) = inputs
         if self.count(x.shape[1:]) == 1:
             return None
-        ranked = np.sort(self._rows(x), axis=-1)
-        one, other = (ranked[..., -1], ranked[..., -2]) if self.best is np.maximum else (ranked[..., 1], ranked[..., 0])
-        # Equal infinities are tied, and have no difference.
-        gap: Array = np.subtract(one, other, out=np.zeros_like(one), where=one != other)
+        gap = lead(self.best, self._rows(x), -1)
         return np.expand_dims(gap, self.axes) if self.keepdims else gap
 
     def noise(self, u: float, inputs: tuple[Array, ...], sigmas: tuple[Array, ...]) -> Array:

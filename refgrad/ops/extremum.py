@@ -11,6 +11,7 @@ import numpy as np
 from refgrad.arrays import Array, Shape
 from refgrad.ops.broadcasting import gathered, lined, merged, stretched
 from refgrad.ops.op import KinkPolicy, Op
+from refgrad.ops.ranking import lead
 
 
 def _stacked(inputs: tuple[Array, ...]) -> Array:
@@ -86,11 +87,7 @@ class Extremum(Op):
         """The gap between the best and the second best."""
         if len(inputs) == 1:
             return None
-        ranked = np.sort(_stacked(inputs), axis=0)
-        one, other = (ranked[-1], ranked[-2]) if self.best is np.maximum else (ranked[1], ranked[0])
-        # Equal infinities are tied, and have no difference.
-        gap: Array = np.subtract(one, other, out=np.zeros_like(one), where=one != other)
-        return gap
+        return lead(self.best, _stacked(inputs), 0)
 
 
 @dataclass(frozen=True, eq=False)
