@@ -484,3 +484,22 @@ def test_standardising_inputs_far_from_0_does_not_cancel(dtype):
         steps / np.sqrt(variances),
         rtol=4 * np.finfo(dtype).eps,
     )
+
+
+@pytest.mark.parametrize("name", ["relu", "flattened", "softmax"])
+def test_values_of_a_few_samples_take_the_short_way_to_the_same_bits(name, monkeypatch):
+    net, x = chained(name, "float32")
+    long, one = net(x[:7], threads=1), net(x[0], threads=1)
+
+    def refuse(*_):
+        pytest.fail("the long way was taken")
+
+    monkeypatch.setattr("refgrad.evaluation.values", refuse)
+    np.testing.assert_array_equal(net(x[:7]), long)
+    np.testing.assert_array_equal(net(x[0]), one)
+    assert net(x[0]).shape == net.output_shapes[0]
+    monkeypatch.undo()
+    monkeypatch.setattr("refgrad.engines.Engines.value_briefly", refuse)
+    net(x[:7], engine="numpy")
+    many = refgrad.Network.sequential([(np.ones((1, 3)), None, "relu"), (np.ones((3, 1)), None, "linear")])
+    assert many._engines.brief_values < 3 * 8  # from there on the staircase may be asked
