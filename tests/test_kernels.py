@@ -430,15 +430,21 @@ for source in sys.stdin.read().split():
 
 
 def test_machine_and_versions_are_part_of_the_key(monkeypatch):
-    from refgrad.kernels import compiling
+    from refgrad.kernels import block, compiling
 
     before = compiling.digest.__wrapped__()
     for module in (compiling.numba, compiling.llvmlite, compiling.np):
         with monkeypatch.context() as patch:
             patch.setattr(module, "__version__", "0")
             assert compiling.digest.__wrapped__() != before
-    monkeypatch.setattr(compiling.llvmlite.binding, "get_host_cpu_features", lambda: {"avx512f": False})
+    for features, width in (("+avx2,-avx512f", 32), ("+avx2,+avx512f", 64)):
+        monkeypatch.setattr(compiling.numba.config, "CPU_FEATURES", features)
+        assert compiling.digest.__wrapped__() != before
+        assert block.vector_bytes() == width
+    monkeypatch.setattr(compiling.numba.config, "CPU_FEATURES", None)
+    monkeypatch.setattr(compiling, "get_host_cpu_features", lambda: "-avx512f")
     assert compiling.digest.__wrapped__() != before
+    assert block.vector_bytes() == 32
 
 
 def test_numba_is_not_imported_for_the_numpy_engine():
