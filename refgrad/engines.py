@@ -123,6 +123,22 @@ class Engines:
         """Whether the kernels do plain Jacobians in less than it takes to think about threads."""
         return self.kernels_pay and samples * self.direct.cost <= WORTH_A_THREAD
 
+    @cached_property
+    def brief_values(self) -> float:
+        """Up to how many samples the kernels give values in less than it takes to think about threads or a table.
+
+        Finding out imports Numba.
+        """
+        if isinstance(self.chosen("auto"), str):
+            return -1
+        return min(self.worth_a_table - 1, WORTH_A_THREAD / max(1, self.graph.parameters))
+
+    def value_briefly(self, x: Array) -> Array:
+        """Values of a few samples by the kernels, with nothing around them."""
+        y = np.empty((len(x), *self._shapes[0]), x.dtype)
+        self.runner.value(x, y)
+        return y
+
     def briefly(self, x: Array) -> tuple[Array, Array]:
         """Value and Jacobian of a few samples by the kernels, with nothing around them."""
         y, jacobian = np.empty((len(x), *self._shapes[0]), x.dtype), np.empty((len(x), *self._shapes[1]), x.dtype)

@@ -98,6 +98,9 @@ class Network:
     def __call__(self, x: Any, *, engine: Engine = "auto", threads: int | None = None) -> Results:
         """Value y = f(x), `(batch, *out)`."""
         inputs, single = self._inputs(x)
+        if engine == "auto" and threads is None and len(inputs[0]) <= self._engines.brief_values:
+            y = self._engines.value_briefly(inputs[0])
+            return y[0] if single else y
         check_threads(threads)
         runner, workers = self._engines.for_products(engine, len(inputs[0]), threads)
         values = [np.empty((len(inputs[0]), *shape), self.dtype) for shape in self.output_shapes]

@@ -42,3 +42,27 @@ def test_what_disagrees_is_not_timed(monkeypatch):
     wrong = {"wrong": lambda: (net(x), 1.001 * net.jacobian(x))}
     with pytest.raises(SystemExit, match="wrong disagrees"):
         bench.check(wrong, x, chain, False, bench.AGREE["float32"])
+
+
+def test_the_page_is_written_between_its_marks_and_names_the_best_peer(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    import measure_performance as measure
+
+    ratios = {"jax": 2.5, "torch": 1.25}
+    row = {"network": "seed", "widths": [1, 4, 1], "batch": 1_000, "seconds": 2e-5, "ratios": ratios}
+    found = {"machine": {"cpu": "a CPU"}, "rows": [row], "load before": 0.5}
+    asked = []
+    monkeypatch.setattr(measure, "measured", lambda options: asked.append(options) or found)
+    monkeypatch.setattr(measure, "DATA", tmp_path / "data.json")
+    monkeypatch.setattr(measure, "PAGE", tmp_path / "page.md")
+    measure.PAGE.write_text(f"above\n{measure.START}\nold\n{measure.END}\nbelow\n")
+    for given in (["--table", "values", "--seconds", "1"], ["--page"]):
+        monkeypatch.setattr("sys.argv", ["measure_performance.py", *given])
+        measure.main()
+        text = measure.PAGE.read_text()
+        assert text.startswith("above\n")
+        assert text.endswith("\nbelow\n")
+        assert "old" not in text
+        assert "| seed 1-4-1 | 1,000 | 20.0 µs | **1.25** (torch) | torch 1.2, jax 2.5 |" in text
+        assert "a CPU" in text
+    assert asked == [["--values", "--seconds", "1"]]

@@ -430,15 +430,21 @@ for source in sys.stdin.read().split():
 
 
 def test_machine_and_versions_are_part_of_the_key(monkeypatch):
-    from refgrad.kernels import compiling
+    from refgrad.kernels import block, compiling
 
     before = compiling.digest.__wrapped__()
     for module in (compiling.numba, compiling.llvmlite, compiling.np):
         with monkeypatch.context() as patch:
             patch.setattr(module, "__version__", "0")
             assert compiling.digest.__wrapped__() != before
-    monkeypatch.setattr(compiling.llvmlite.binding, "get_host_cpu_features", lambda: {"avx512f": False})
+    for features, width in (("+avx2,-avx512f", 32), ("+avx2,+avx512f", 64)):
+        monkeypatch.setattr(compiling.numba.config, "CPU_FEATURES", features)
+        assert compiling.digest.__wrapped__() != before
+        assert block.vector_bytes() == width
+    monkeypatch.setattr(compiling.numba.config, "CPU_FEATURES", None)
+    monkeypatch.setattr(compiling, "get_host_cpu_features", lambda: "-avx512f")
     assert compiling.digest.__wrapped__() != before
+    assert block.vector_bytes() == 32
 
 
 def test_numba_is_not_imported_for_the_numpy_engine():
@@ -484,3 +490,22 @@ def test_standardising_inputs_far_from_0_does_not_cancel(dtype):
         steps / np.sqrt(variances),
         rtol=4 * np.finfo(dtype).eps,
     )
+
+
+@pytest.mark.parametrize("name", ["relu", "flattened", "softmax"])
+def test_values_of_a_few_samples_take_the_short_way_to_the_same_bits(name, monkeypatch):
+    net, x = chained(name, "float32")
+    long, one = net(x[:7], threads=1), net(x[0], threads=1)
+
+    def refuse(*_):
+        pytest.fail("the long way was taken")
+
+    monkeypatch.setattr("refgrad.evaluation.values", refuse)
+    np.testing.assert_array_equal(net(x[:7]), long)
+    np.testing.assert_array_equal(net(x[0]), one)
+    assert net(x[0]).shape == net.output_shapes[0]
+    monkeypatch.undo()
+    monkeypatch.setattr("refgrad.engines.Engines.value_briefly", refuse)
+    net(x[:7], engine="numpy")
+    many = refgrad.Network.sequential([(np.ones((1, 3)), None, "relu"), (np.ones((3, 1)), None, "linear")])
+    assert many._engines.brief_values < 3 * 8  # from there on the staircase may be asked

@@ -22,6 +22,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, overload
 
+from refgrad.kernels.compiling import features
+
 ROWS = 6
 """The most rows: with 8, x86 has too few registers for where each row is; they ran at 191 instead of 266 Gflop/s."""
 
@@ -31,11 +33,7 @@ _TYPES = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 
 def vector_bytes() -> int:
     """Bytes of a vector register of this machine: 64 with AVX-512, else 32."""
-    try:
-        wide = llvmlite.binding.get_host_cpu_features().get("avx512f", False)
-    except RuntimeError:  # LLVM knows no features of this kind of machine
-        wide = False
-    return 64 if wide else 32
+    return 64 if "+avx512f" in features().split(",") else 32
 
 
 def panel_width(dtype: np.dtype[Any]) -> int:

@@ -1,6 +1,12 @@
 """How kernels are compiled: with which options, once, and kept on disk under a name that changes with any source.
 
 Modules that import this one import numba, so they are themselves imported only where a kernel is about to run.
+
+Every cached function needs a name that no other function has in any process. The linker knows machine code by the
+function's qualified name and a count of what its process had compiled before; two functions that different processes
+compiled and cached can agree in both, and a third process that loads both then runs one's code for the other, without a
+word: a sigmoid in the place of a tanh. So what is made from a template, such as the loop of an activation, carries the
+activation and the dtype in its name, and all names carry the digest.
 """
 
 from __future__ import annotations
@@ -14,6 +20,7 @@ from typing import Any
 import llvmlite.binding
 import numba
 import numpy as np
+from numba.core.codegen import get_host_cpu_features
 
 import refgrad.activations
 
@@ -27,12 +34,14 @@ jit: Any = partial(numba.njit, nogil=True, error_model="numpy")
 inline: Any = partial(jit, forceinline=True)
 
 
+def features() -> str:
+    """What the machine can do, as LLVM names it (+avx2,-avx512f,…), or what `NUMBA_CPU_FEATURES` says instead."""
+    stated = numba.config.CPU_FEATURES
+    return str(get_host_cpu_features() if stated is None else stated)
+
+
 def _machine() -> str:
-    try:
-        features = sorted(llvmlite.binding.get_host_cpu_features().items())
-    except RuntimeError:  # LLVM knows no features of this kind of machine
-        features = []
-    return f"{llvmlite.binding.get_host_cpu_name()} {features}"
+    return f"{numba.config.CPU_NAME or llvmlite.binding.get_host_cpu_name()} {features()}"
 
 
 @cache
