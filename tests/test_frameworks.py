@@ -10,9 +10,11 @@ import numpy as np
 import pytest
 
 import refgrad
+from refgrad.activations import ACTIVATIONS
 from refgrad.agreement import compare
 from refgrad.auditing.frameworks import FRAMEWORKS
 from refgrad.auditing.frameworks.rebuild import RULES
+from refgrad.auditing.frameworks.reference import Question
 from refgrad.graph import Graph, Node, Provenance
 from refgrad.network import Network, answer
 from refgrad.ops import OPS, Elementwise, Source
@@ -92,14 +94,18 @@ def test_every_op_agrees(name, case):
     assert_agrees(graph, inputs, rebuilt(name)(graph, inputs))
 
 
+def inputs_of(row, dtype):
+    """Numbers at which a row is one."""
+    low, rng = ACTIVATIONS[row].domain[0], np.random.default_rng(5)
+    z = (rng.uniform(0.3, 4, (60, 1)) if np.isfinite(low) else rng.uniform(-8, 8, (60, 1))).astype(dtype)
+    return np.clip(z, -1.2, 1.2) if row == "tan" else z
+
+
 @each_framework
 @pytest.mark.parametrize(("row", "parameters"), ROWS, ids=str)
 def test_every_activation_agrees(name, row, parameters):
-    low, _ = Elementwise(row, parameters).row.domain
-    rng = np.random.default_rng(5)
     dtype = "float32" if (name, row) in ROUGH else "float64"
-    z = (rng.uniform(0.3, 4, (60, 1)) if np.isfinite(low) else rng.uniform(-8, 8, (60, 1))).astype(dtype)
-    z = np.clip(z, -1.2, 1.2) if row == "tan" else z
+    z = inputs_of(row, dtype)
     graph = single(Elementwise(row, parameters), [(1,)], dtype)
     assert_agrees(graph, [z], rebuilt(name)(graph, [z]))
 
@@ -133,3 +139,59 @@ def test_a_file_that_keras_cannot_load_is_rebuilt_in_tensorflow(tmp_path):
     assert "rebuilt in TensorFlow's ops (how the file was read is not compared: keras" in report.against
     with pytest.raises(refgrad.UnsupportedError, match="cannot load"):
         refgrad.audit(net, CASES[0].x, "tensorflow", model=path)
+
+
+def question(graph, inputs):
+    return Question(None, None, None, tuple(inputs), graph)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_finite_differences_know_their_error(case):
+    """Every entry is within the error it claims of the truth, and the claim is small."""
+    found = FRAMEWORKS["finite-differences"](question(case.net.graph, [case.x]))
+    (error,), (jacobian,) = found.error.jacobians[0], found.answer.jacobians[0]
+    true = case.truth[1]
+    scale = np.abs(true).max()
+    assert (np.abs(jacobian - true) <= error + tolerance(case) * scale).all()
+    assert np.median(error) <= 1e-6 * scale
+    assert np.isfinite(error).mean() > 0.9
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_complex_steps_are_exact_to_rounding(case):
+    found = FRAMEWORKS["complex-step"](question(case.net.graph, [case.x]))
+    true = case.truth[1]
+    assert found.error is None
+    assert np.abs(found.answer.jacobians[0][0] - true).max() <= tolerance(case) * max(1, np.abs(true).max())
+
+
+@pytest.mark.parametrize("case", test_ops.CASES, ids=str)
+def test_complex_steps_go_through_every_op(case):
+    inputs = [np.asarray(x, "float64") for x in case.inputs]
+    graph = single(case.op, [x.shape[1:] for x in inputs])
+    assert_agrees(graph, inputs, FRAMEWORKS["complex-step"](question(graph, inputs)).answer)
+
+
+@pytest.mark.parametrize(("row", "parameters"), ROWS, ids=str)
+def test_complex_steps_go_through_every_activation_or_refuse_it(row, parameters):
+    z = inputs_of(row, "float64")
+    graph = single(Elementwise(row, parameters), [(1,)])
+    if row in ("erf", "gelu"):
+        with pytest.raises(refgrad.UnsupportedError, match=f"layer 'op': {row} takes no complex numbers"):
+            FRAMEWORKS["complex-step"](question(graph, [z]))
+        return
+    assert_agrees(graph, [z], FRAMEWORKS["complex-step"](question(graph, [z])).answer)
+
+
+def test_a_wrong_slope_fails_both_differences(monkeypatch):
+    case = CASES[12]
+    for against in ("finite-differences", "complex-step"):
+        assert refgrad.audit(case.net, case.x, against, engine="numpy").passed
+    slope = Elementwise.linearize
+    monkeypatch.setattr(
+        Elementwise, "linearize", lambda *a, kink: (slope(*a, kink=kink)[0], slope(*a, kink=kink)[1] * 1.001)
+    )
+    for against in ("finite-differences", "complex-step"):
+        report = refgrad.audit(case.net, case.x, against, engine="numpy")
+        assert not report.passed
+        assert "not how the file was read" in report.against

@@ -130,7 +130,7 @@ def audit(
         samples = truth.named(_verdicts(net, agreement), known)
     else:
         theirs = _ask(net, inputs, against, model, config, weights)
-        agreement = compare(net.graph, inputs, ours, theirs.answer)
+        agreement = compare(net.graph, inputs, ours, theirs.answer, theirs.error)
         samples = _verdicts(net, agreement)
     origin = net.graph.provenance
     return Report(

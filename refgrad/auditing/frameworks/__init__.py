@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from refgrad.auditing.frameworks import jax, tensorflow, torch
+from refgrad.auditing.frameworks import differences, jax, tensorflow, torch
 from refgrad.auditing.frameworks.reference import Question, Reference
 
 FRAMEWORKS: Mapping[str, Callable[[Question], Reference]] = {
@@ -13,5 +13,7 @@ FRAMEWORKS: Mapping[str, Callable[[Question], Reference]] = {
     "xla": tensorflow.xla,
     "jax": jax.ask,
     "torch": torch.ask,
+    "finite-differences": differences.finite,
+    "complex-step": differences.complex_step,
 }
 """The functions that ask a framework, by its name; each imports its framework only when it is called."""
