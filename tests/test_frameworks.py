@@ -195,3 +195,14 @@ def test_a_wrong_slope_fails_both_differences(monkeypatch):
         report = refgrad.audit(case.net, case.x, against, engine="numpy")
         assert not report.passed
         assert "not how the file was read" in report.against
+
+
+def test_finite_differences_keep_off_kinks():
+    """The step shrinks until no kink is within it; on the kink itself nothing is claimed."""
+    graph = single(Elementwise("relu", (np.inf, 0.0, 0.0)), [(1,)])
+    x = np.array([[1.0], [1e-6], [-1e-6], [1e-9], [-1e-9], [0.0]])
+    found = FRAMEWORKS["finite-differences"](question(graph, [x]))
+    jacobian, error = (part.jacobians[0][0][:, 0, 0] for part in (found.answer, found.error))
+    assert np.abs(jacobian[:5] - (x[:5, 0] > 0)).max() <= 1e-9
+    assert error[:5].max() <= 1e-6
+    assert error[5] == np.inf
