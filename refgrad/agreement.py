@@ -107,8 +107,10 @@ def _rounding(graph: Graph, inputs: Sequence[Array]) -> tuple[list[Array], NearK
     return [np.concatenate(of_output) for of_output in zip(*sigmas, strict=True)], joined(kinks)
 
 
-def compare(graph: Graph, inputs: Sequence[Array], ours: Answer, theirs: Answer) -> Agreement:
-    """Compare two answers about a graph at inputs `(batch, *in)`."""
+def compare(
+    graph: Graph, inputs: Sequence[Array], ours: Answer, theirs: Answer, error: Answer | None = None
+) -> Agreement:
+    """Compare two answers about a graph at inputs `(batch, *in)`; `error` is what theirs may be off by its method."""
     sigma, kinks = _rounding(graph, inputs)
     y, y_other = _alike(ours.values, theirs.values, "value")
     j, j_other = _alike(_joined(ours.jacobians), _joined(theirs.jacobians), "Jacobian")
@@ -118,7 +120,10 @@ def compare(graph: Graph, inputs: Sequence[Array], ours: Answer, theirs: Answer)
     # What overflowed in the noise model says nothing of how far a value may be off.
     told = [np.where(np.isfinite(deviation), deviation, 0) for deviation in noise]
     value_bound = np.concatenate([np.fmax(relative * _scale(a), b) for a, b in zip(y, told, strict=True)], axis=1)
-    jacobian_bound = np.concatenate([np.full(block.shape[1], relative * _scale(block)) for block in j])
+    jacobian_bound = np.concatenate([np.full_like(block, relative * _scale(block)) for block in j], axis=1)
+    if error is not None:
+        value_bound = value_bound + np.concatenate([flat(part) for part in error.values], axis=1)
+        jacobian_bound = jacobian_bound + np.concatenate([flat(part) for part in _joined(error.jacobians)], axis=1)
     value_gap, jacobian_gap = (
         np.concatenate([_difference(a, b) for a, b in zip(*pair, strict=True)], axis=1)
         for pair in ((y, y_other), (j, j_other))
@@ -126,7 +131,7 @@ def compare(graph: Graph, inputs: Sequence[Array], ours: Answer, theirs: Answer)
     worst = (jacobian_gap - jacobian_bound).max(axis=1, initial=-np.inf)
     value_ok = (value_gap <= value_bound).all(axis=1) | (kinks.jump & np.isfinite(value_gap).all(axis=1))
     jacobian_ok = (worst <= 0) | (kinks.near & np.isfinite(worst))
-    finite = np.isfinite(np.concatenate([*y, *j, *noise], axis=1)).all(axis=1)
+    finite = np.isfinite(np.concatenate([*y, *j, *noise, jacobian_bound], axis=1)).all(axis=1)
     samples = np.arange(len(inputs[0]))
     value_entry = (value_gap - value_bound).argmax(axis=1)
     jacobian_entry = (jacobian_gap - jacobian_bound).argmax(axis=1)
@@ -135,7 +140,7 @@ def compare(graph: Graph, inputs: Sequence[Array], ours: Answer, theirs: Answer)
         value_bound=value_bound[samples, value_entry],
         value_entry=value_entry,
         jacobian_error=jacobian_gap[samples, jacobian_entry],
-        jacobian_bound=jacobian_bound[jacobian_entry],
+        jacobian_bound=jacobian_bound[samples, jacobian_entry],
         jacobian_scale=max(map(_scale, j)),
         jacobian_entry=jacobian_entry,
         kinks=kinks,

@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 
 from refgrad.activations import ACTIVATIONS, Activation  # noqa: E402
 from refgrad.activations.names import NAMES  # noqa: E402
+from refgrad.auditing.frameworks.conventions import measured  # noqa: E402
 from refgrad.keras import layers  # noqa: E402
 from refgrad.keras.operations import OPERATIONS  # noqa: E402
 from refgrad.keras.operations.rows import Operation  # noqa: E402
@@ -163,6 +164,18 @@ def _kinks() -> str:
     return _table(heads, rows)
 
 
+def _conventions() -> str:
+    """A line for each kink, a column for each framework."""
+    found = measured()["rows"]
+
+    def line(row: Mapping[str, Any]) -> list[str]:
+        called = _said(row["row"], row["parameters"]) if row["row"] in ACTIVATIONS else row["row"]
+        slopes = [f"{slope:g}" for slope in row["slopes"].values()]
+        return [f"`{called}`", f"{row['z']:g}", *slopes, "" if len(set(slopes)) == 1 else "yes"]
+
+    return _table(("function", "z", *found[0]["slopes"], "they differ"), map(line, found))
+
+
 def _accuracy() -> str:
     """The worst of all measured parameters of a row, in either dtype."""
     measured = {name: list(rows) for name, rows in groupby(_data("accuracy.json"), key=lambda row: row["row"])}
@@ -295,6 +308,20 @@ the tail of a function: `tanh_shrink` near 0, `gelu` far to the left.
 {accuracy}
 """
 
+CONVENTIONS_PAGE = """# Slopes on kinks, by framework
+
+{made}
+
+On a kink every slope between the two sides is a right answer, and frameworks take different ones; some take none of
+these. Measured in float32 on one CPU with {versions}, by `python scripts/measure_conventions.py`; a test measures again
+where a framework of that version is installed. The first column of slopes is eager TensorFlow's, which is what
+`kink="keras"` means; compiled TensorFlow (`tensorflow-function`, `xla`) may take others. JAX's and torch's are of the
+functions that Keras 3 calls on them. One line is no kink: relu of 1e-39, whose slope is 0 where a framework flushes
+subnormal numbers to zero and 1 where it does not.
+
+{conventions}
+"""
+
 DIVERGENCES_PAGE = """# Where TensorFlow says something else
 
 {made}
@@ -320,6 +347,11 @@ def pages() -> dict[str, str]:
         ),
         "activations.md": ACTIVATIONS_PAGE.format(
             made=MADE, formulas=_formulas(), kinks=_kinks(), accuracy=_accuracy()
+        ),
+        "conventions.md": CONVENTIONS_PAGE.format(
+            made=MADE,
+            versions=", ".join(f"{name} {version}" for name, version in measured()["versions"].items()),
+            conventions=_conventions(),
         ),
         "divergences.md": DIVERGENCES_PAGE.format(made=MADE, count=count, divergences=_divergences()),
     }

@@ -49,14 +49,7 @@ def _ask(
     if not isinstance(against, str) or against not in FRAMEWORKS:
         msg = f"against={against!r} is none of {', '.join(map(repr, FRAMEWORKS))}, 'exact', nor a function x -> (y, J)"
         raise InputError(msg)
-    origin = net.graph.provenance
-    if model is None:
-        model, config, weights = origin.files.model, origin.files.config, origin.files.weights
-    if model is None:
-        msg = f"against={against!r} needs model= (on the command line --reference): the live model, or its file"
-        raise InputError(msg)
-    question = Question(model, config, weights, tuple(inputs), net.output_shapes, net.dtype, origin)
-    return FRAMEWORKS[against](question)
+    return FRAMEWORKS[against](Question(model, config, weights, tuple(inputs), net.graph))
 
 
 def _entry(entry: int, shapes: Sequence[Shape]) -> tuple[int, str]:
@@ -137,7 +130,7 @@ def audit(
         samples = truth.named(_verdicts(net, agreement), known)
     else:
         theirs = _ask(net, inputs, against, model, config, weights)
-        agreement = compare(net.graph, inputs, ours, theirs.answer)
+        agreement = compare(net.graph, inputs, ours, theirs.answer, theirs.error)
         samples = _verdicts(net, agreement)
     origin = net.graph.provenance
     return Report(

@@ -91,7 +91,10 @@ _OPTIONS = {
     "golden": _option("--golden", type=_count, metavar="N", help="samples recorded in an .npz to verify it with (16)"),
     "dtype": _option("--dtype", choices=("float32", "float64"), help="compute in this dtype instead of the file's"),
     "against": _option(
-        "--against", choices=(*FRAMEWORKS, "exact"), default="tensorflow", help="who to ask (tensorflow)"
+        "--against",
+        choices=(*FRAMEWORKS, "exact"),
+        default="tensorflow",
+        help="who to ask (tensorflow); each needs the extra tf, jax, torch or exact, differences none",
     ),
     "reference": _option("--reference", metavar="FILE", help="the model file that the framework loads (MODEL)"),
     "at": _option("--input", action="append", metavar="X", help=f"{_INPUT}; '-': CSV from standard input"),

@@ -1,20 +1,26 @@
-"""TensorFlow: the model as Keras of the writer's generation loads it, differentiated by eager GradientTape."""
+"""TensorFlow: the model as Keras of the writer's generation loads it, differentiated by GradientTape."""
 
 from __future__ import annotations
 
 import json
-import math
 import os
-from collections.abc import Callable
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from refgrad.agreement import Answer
+from refgrad.arrays import Array
+from refgrad.auditing.frameworks.rebuild import Function, rebuilt
 from refgrad.auditing.frameworks.reference import Question, Reference
+from refgrad.auditing.frameworks.tensorflow_ops import MODES, Mode, differentiate, namespace
 from refgrad.errors import InputError, MissingExtraError, UnsupportedError
+from refgrad.graph import Graph
 from refgrad.paths import is_json_text
+
+
+class CannotLoadError(UnsupportedError):
+    """Keras refuses the file."""
 
 
 def _frameworks(generation: int) -> tuple[Any, Any]:
@@ -55,7 +61,7 @@ def _load(keras: Any, question: Question) -> Any:
     except Exception as error:  # Keras raises anything, and none of it is ours to mend
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         msg = f"{keras.__name__} {keras.__version__} cannot load {question.model}: {reason:.300}"
-        raise UnsupportedError(msg) from error
+        raise CannotLoadError(msg) from error
     return model
 
 
@@ -88,42 +94,74 @@ def _finalize(model: Any) -> None:
 def _check_shapes(model: Any, question: Question) -> None:
     """Refuse a model of another shape before TensorFlow stumbles over it."""
     theirs = [[tuple(tensor.shape[1:]) for tensor in tensors] for tensors in (model.inputs, model.outputs)]
-    ours = [[tuple(x.shape[1:]) for x in question.inputs], list(question.outputs)]
+    ours = [
+        [tuple(x.shape[1:]) for x in question.inputs],
+        [question.graph.shapes[end] for end in question.graph.outputs],
+    ]
     if theirs != ours:
         msg = f"the model to compare with maps {theirs[0]} to {theirs[1]}; this network maps {ours[0]} to {ours[1]}"
         raise InputError(msg)
 
 
-def _rows(tape: Any, y: Any, inputs: list[Any], constant: Callable[[Any], Any]) -> list[np.ndarray[Any, Any]]:
-    """The Jacobians of one output by all inputs, a row at a time."""
-    shape, n_out = y.shape, math.prod(y.shape[1:])
-    rows: list[list[Any]] = [[] for _ in inputs]
-    for j in range(n_out):
-        cotangent = np.zeros((shape[0], n_out), y.dtype.as_numpy_dtype)
-        cotangent[:, j] = 1
-        unit = constant(cotangent.reshape(shape))
-        parts = tape.gradient(y, inputs, output_gradients=unit, unconnected_gradients="zero")
-        for row, part in zip(rows, parts, strict=True):
-            row.append(part.numpy())
-    return [np.stack(row, axis=1).reshape(*shape, *x.shape[1:]) for row, x in zip(rows, inputs, strict=True)]
-
-
-def ask(question: Question) -> Reference:
-    """Value and Jacobian by TensorFlow: eager, since at kinks compiled TensorFlow may choose another slope."""
-    model = question.model
-    live = hasattr(model, "get_config")
-    generation = (2 if type(model).__module__.startswith("tf_keras") else 3) if live else question.provenance.keras
-    tf, keras = _frameworks(generation)
-    model = model if live else _load(keras, question)
+def _model(tf: Any, keras: Any, question: Question) -> Function:
+    """The Keras model, computing in the network's dtype, as a function of tensors."""
+    model = question.model if hasattr(question.model, "get_config") else _load(keras, question)
     if not getattr(model, "inputs", None):
         model.build((None, *question.inputs[0].shape[1:]))  # saved or made without its input's shape
     _check_shapes(model, question)
-    model = _in_dtype(model, question.dtype.name)
-    inputs = [tf.constant(x) for x in question.inputs]
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch(inputs)
-        given = model(inputs if len(inputs) > 1 else inputs[0], training=False)
-    outputs = tf.nest.flatten(given)
-    jacobians = tuple(tuple(_rows(tape, y, inputs, tf.constant)) for y in outputs)
-    how = f"{keras.__name__} {keras.__version__}, eager GradientTape, {question.dtype.name}"
-    return Reference(Answer(tuple(y.numpy() for y in outputs), jacobians), f"TensorFlow {tf.__version__}, {how}")
+    model = _in_dtype(model, question.graph.dtype.name)
+
+    def run(*inputs: Any) -> list[Any]:
+        found: list[Any] = tf.nest.flatten(model(list(inputs) if len(inputs) > 1 else inputs[0], training=False))
+        return found
+
+    return run
+
+
+def _own_file(question: Question) -> Question:
+    """The question about the file that the graph was read from."""
+    files = question.graph.provenance.files
+    if files.model is None:
+        msg = "auditing against TensorFlow needs model= (on the command line --reference): the live model, or its file"
+        raise InputError(msg)
+    return replace(question, model=files.model, config=files.config, weights=files.weights)
+
+
+def answer(graph: Graph, inputs: Sequence[Array], mode: Mode = "eager") -> Answer:
+    """The rebuilt graph's value and Jacobian."""
+    tf, _ = _frameworks(3)
+    return differentiate(tf, rebuilt(graph, namespace(tf, graph.dtype)), inputs, mode)
+
+
+def _ask(question: Question, mode: Mode) -> Reference:
+    """Keras's model, or where Keras cannot load the graph's own file, the graph rebuilt in TensorFlow's ops."""
+    given, graph = question.model is not None, question.graph
+    asked = question if given else _own_file(question)
+    live = hasattr(asked.model, "get_config")
+    generation = (2 if type(asked.model).__module__.startswith("tf_keras") else 3) if live else graph.provenance.keras
+    tf, keras = _frameworks(generation)
+    try:
+        function = _model(tf, keras, asked)
+        who = f"{keras.__name__} {keras.__version__}"
+    except CannotLoadError as error:
+        if given:
+            raise
+        function = rebuilt(graph, namespace(tf, graph.dtype))
+        who = f"refgrad's own graph rebuilt in TensorFlow's ops (how the file was read is not compared: {error})"
+    how = f"TensorFlow {tf.__version__}, {who}, {MODES[mode]}, {graph.dtype.name}"
+    return Reference(differentiate(tf, function, question.inputs, mode), how)
+
+
+def eager(question: Question) -> Reference:
+    """TensorFlow, op by op."""
+    return _ask(question, "eager")
+
+
+def function(question: Question) -> Reference:
+    """TensorFlow in `tf.function`."""
+    return _ask(question, "function")
+
+
+def xla(question: Question) -> Reference:
+    """TensorFlow compiled by XLA."""
+    return _ask(question, "xla")
