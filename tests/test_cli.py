@@ -325,7 +325,7 @@ WRONG = [
     "audit MIXED --samples ten",
     "audit MIXED --seed -1",
     "audit MIXED --samples 3 --input x.npy",
-    "audit MIXED --html report.html",
+    "audit MIXED --html",
     "jacobian MIXED --threads 0",
     "jacobian MIXED --max-bytes 0",
     "jacobian MIXED --max-bytes 1T",

@@ -14,6 +14,7 @@ from refgrad.arrays import Array, Shape
 from refgrad.auditing import truth
 from refgrad.auditing.frameworks import FRAMEWORKS
 from refgrad.auditing.frameworks.reference import Question, Reference
+from refgrad.auditing.provenance import gathered
 from refgrad.auditing.report import Report
 from refgrad.auditing.verdicts import DISCREPANT_SUSPECT, NEAR_KINK, OK, SAMPLE
 from refgrad.ends import choose
@@ -142,6 +143,8 @@ def audit(
         agreement = compare(net.graph, inputs, ours, theirs.answer)
         samples = _verdicts(net, agreement)
     origin = net.graph.provenance
+    chosen = {"model": model if model is None else f"{model:.300}" if isinstance(model, str) else repr(model)[:300]}
+    chosen["engine"] = engine
     return Report(
         samples=samples,
         against=theirs.how,
@@ -149,4 +152,5 @@ def audit(
         scale=agreement.jacobian_scale,
         judged=agreement.share,
         vacuous=agreement.vacuous,
+        provenance=gathered(net, inputs, {"against": against if isinstance(against, str) else theirs.how, **chosen}),
     )

@@ -147,7 +147,7 @@ def _column(class_: str, x: float, width: float, y: float) -> Markup:
 
 
 def histogram(samples: Rows) -> Markup:
-    """How many samples have which error ÷ noise, on two logarithmic axes; those that fail are narrower bars in front."""
+    """How many samples have which error ÷ noise, on two logarithmic axes; narrower bars are those that fail."""
     ratio, bad = severity(samples), fails(samples)
     ratio = np.where(ratio < 0, np.nan, ratio)
     axis = _axis(ratio, -2, 2, _LEFT + 40, _RIGHT - 40)
@@ -170,15 +170,17 @@ def histogram(samples: Rows) -> Markup:
     ticks = [(height(count), f"{count:,}") for count in (0, *(10**power for power in range(top)))]
     drawn = [*_upward(ticks, "samples"), *bars, *_limit(axis), *_across(axis, "error ÷ noise", "not finite")]
     beyond = int((~(ratio <= NEAR)).sum())
-    text = f"{len(samples):,} samples; {beyond:,} have an error beyond {NEAR:g} times the noise; {int(bad.sum()):,} fail."
+    text = (
+        f"{len(samples):,} samples; {beyond:,} have an error beyond {NEAR:g} times the noise; {int(bad.sum()):,} fail."
+    )
     rows = [
-        (_span(edges, place), f"{counts['all'][place]:,}", f"{counts['bad'][place]:,}")
+        (_span(edges, int(place)), f"{counts['all'][place]:,}", f"{counts['bad'][place]:,}")
         for place in np.flatnonzero(counts["all"])
     ]
     caption = (
-        "How large the errors are for what rounding makes of them: the standard deviation that the noise model gives each "
-        f"entry is 1. Beyond the dashed line at {NEAR:g} an error is no noise. Both axes are logarithmic; the narrow bars "
-        "in front are the samples that fail."
+        "How large the errors are for what rounding makes of them: 1 is the standard deviation that the noise model "
+        f"gives an entry. Beyond the dashed line at {NEAR:g} an error is no noise. Both axes are logarithmic; the "
+        "narrow bars in front are the samples that fail."
     )
     more = table("Samples by error ÷ noise", ("error ÷ noise", "samples", "of them fail"), rows)
     return _figure("histogram", "Histogram of error ÷ noise", caption, drawn, text, more)
@@ -254,11 +256,13 @@ def scatter(samples: Rows, scale: float) -> Markup:
         (words, *(f"{int((of & (kinds == place)).sum()):,}" for of in (near, ~near)))
         for place, (words, _) in enumerate(_MARKS.values())
     ]
-    text = f"{int(near.sum()):,} of {len(samples):,} samples have a kink within {NEAR:g} standard deviations of its noise."
+    text = (
+        f"{int(near.sum()):,} of {len(samples):,} samples have a kink within {NEAR:g} standard deviations of its noise."
+    )
     caption = (
-        f"Left of the dashed line at {NEAR:g} a kink is so near that rounding decides on which side of it a unit is: an "
-        "error there may be a choice between two right slopes. Right of it no kink can excuse one. A larger mark stands "
-        "for more samples."
+        f"Left of the dashed line at {NEAR:g} a kink is so near that rounding decides on which side of it a unit is: "
+        "an error there may be a choice between two right slopes. Right of it no kink can excuse one. A larger mark "
+        "stands for more samples."
     )
     more = table("Samples by the distance of a kink", ("", f"kink within {NEAR:g}", "no kink that near"), rows)
     return _figure("scatter", "Error against distance to the nearest kink", caption, drawn, text, more)

@@ -21,8 +21,8 @@ def escaped(text: str) -> Markup:
     return text if isinstance(text, Markup) else Markup(html.escape(printable(text)))
 
 
-def element(name: str, *children: str, **attributes: object) -> Markup:
-    """`<name …>children</name>`; attributes that are None are left out, and `class_`, `stroke_width` lose `_` for `-`."""
+def element(name: str, /, *children: str, **attributes: object) -> Markup:
+    """`<name …>children</name>`; an attribute that is None is left out, `class_` is `class`, and other `_` are `-`."""
     said = "".join(
         f' {key.rstrip("_").replace("_", "-")}="{escaped(str(value))}"'
         for key, value in attributes.items()
@@ -56,7 +56,5 @@ def table(caption: str, heads: Iterable[str], rows: Iterable[Iterable[str]]) -> 
         for row in rows
     ]
     head = element("tr", *(element("th", cell, scope="col") for cell in heads))
-    made = element(
-        "table", element("caption", caption), element("thead", head), element("tbody", *body)
-    )
+    made = element("table", element("caption", caption), element("thead", head), element("tbody", *body))
     return element("div", made, class_="wide", role="region", tabindex=0, aria_label=caption)

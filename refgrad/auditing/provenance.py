@@ -27,7 +27,7 @@ def digest(inputs: Sequence[Array]) -> str:
     found = hashlib.sha256()
     for array in inputs:
         found.update(f"{array.dtype.name}{array.shape}".encode())
-        found.update(np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)))
+        found.update(np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data)
     return found.hexdigest()
 
 

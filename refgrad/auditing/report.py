@@ -10,9 +10,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from refgrad.auditing.page import html
+from refgrad.auditing.text import summary
 from refgrad.auditing.verdicts import OK, SAMPLE, VERDICTS
 from refgrad.outfile import replacing
 from refgrad.paths import StrPath
+
+SCHEMA = 1
+"""The version of what `to_dict` gives, which docs/audit-report.schema.json describes."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -65,28 +70,13 @@ class Report:
 
     def summary(self) -> str:
         """The report in words."""
-        total = len(self.samples)
-        lines = [
-            f"{'PASSED' if self.passed else 'FAILED'}: refgrad against {self.against}",
-            *(f"  {count:>7,} of {total:,}  {name}: {VERDICTS[name].meaning}" for name, count in self.counts.items()),
-        ]
-        if self.vacuous:
-            few = f"only {self.judged:.0%} of the samples are finite and away from kinks" if total else "no samples"
-            lines.append(f"  {few}: too few to tell")
-        if self.worst is not None:
-            row = self.samples[self.worst]
-            relative = row["error"] / self.scale if self.scale else row["error"]
-            lines.append(
-                f"  worst sample {self.worst} ({row['verdict']}) at {row['where']}: |ΔJ| = {row['error']:.2e} "
-                f"({relative:.1e} of max|J|), bound {row['bound']:.2e}; |Δy| = {row['value_error']:.2e}, "
-                f"bound {row['value_bound']:.2e}"
-            )
-        return "\n".join(lines)
+        return summary(self)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain data; numbers that JSON has no word for become text."""
         rows = [{name: _plain(row[name]) for name in SAMPLE.names or ()} for row in self.samples]
         return {
+            "schema": SCHEMA,
             "passed": self.passed,
             "against": self.against,
             "model": self.model,
@@ -103,6 +93,11 @@ class Report:
         """Write the report as JSON."""
         with replacing(path) as file:
             file.write(json.dumps(self.to_dict(), indent=1, allow_nan=False).encode())
+
+    def to_html(self, path: StrPath) -> None:
+        """Write the report as one HTML page that needs nothing else."""
+        with replacing(path) as file:
+            file.write(html(self).encode())
 
 
 def _plain(value: Any) -> float | str:
