@@ -14,7 +14,9 @@ from refgrad.auditing.markup import Markup, element, table
 from refgrad.rounding import NEAR
 
 _WIDTH, _HEIGHT = 760, 340
-_LEFT, _RIGHT, _TOP, _BOTTOM = 70, 740, 34, 280
+_LEFT, _RIGHT, _TOP, _BOTTOM = 76, 750, 40, 280
+_ACROSS = (_LEFT + 60, _RIGHT - 80, 42)
+"""Where the decades of the axis below start and stop, and how far beside them 0 and what is not finite are."""
 _CELLS = 40
 """Bins of the histogram, and cells of the scatter either way: at most so many squared marks are drawn."""
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -24,24 +26,21 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 class Axis:
     """A logarithmic axis over decades, with a place of its own before it for 0 and after it for what is not finite.
 
-    `start` and `stop` are where the decades `low` and `high` are in the picture.
+    `start` and `stop` are where the decades `low` and `high` are in the picture, `beside` is how far from them 0 and
+    what is not finite are.
     """
 
     low: int
     high: int
     start: float
     stop: float
-
-    @property
-    def step(self) -> float:
-        """From a decade's end to the middle of the place beside it."""
-        return (self.stop - self.start) / _CELLS
+    beside: float
 
     def at(self, values: Array) -> Array:
         """Where numbers are drawn."""
         share = (_log(values) - self.low) / (self.high - self.low)
         inside: Array = self.start + np.clip(share, 0, 1) * (self.stop - self.start)
-        beside: Array = np.where(np.isfinite(values), self.start - self.step, self.stop + self.step)
+        beside: Array = np.where(np.isfinite(values), self.start - self.beside, self.stop + self.beside)
         return np.where(np.isfinite(values) & (values > 0), inside, beside)
 
     def ticks(self) -> list[tuple[float, str]]:
@@ -61,11 +60,11 @@ def _log(values: Array) -> Array:
     return found
 
 
-def _axis(values: Array, low: int, high: int, start: float, stop: float) -> Axis:
+def _axis(values: Array, low: int, high: int, start: float, stop: float, beside: float) -> Axis:
     """An axis with room for `low` to `high` and for all finite numbers."""
     logs = _log(values[np.isfinite(values) & (values > 0)])
     low = min(low, int(np.floor(logs.min(initial=low))))
-    return Axis(max(low, -307), max(high, int(np.ceil(logs.max(initial=high)))), start, stop)
+    return Axis(max(low, -307), max(high, int(np.ceil(logs.max(initial=high)))), start, stop, beside)
 
 
 def _text(x: float, y: float, words: str, anchor: str = "middle", turn: bool = False) -> Markup:
@@ -80,7 +79,7 @@ def _line(class_: str, x1: float, y1: float, x2: float, y2: float) -> Markup:
 
 def _across(axis: Axis, title: str, last: str) -> list[Markup]:
     """The axis below a picture."""
-    ends = [(axis.start - axis.step, "0"), (axis.stop + axis.step, last)]
+    ends = [(axis.start - axis.beside, "0"), (axis.stop + axis.beside, last)]
     return [
         _line("axis", _LEFT, _BOTTOM, _RIGHT, _BOTTOM),
         *(_line("axis", x, _BOTTOM, x, _BOTTOM + 4) for x, _ in axis.ticks()),
@@ -150,7 +149,7 @@ def histogram(samples: Rows) -> Markup:
     """How many samples have which error ÷ noise, on two logarithmic axes; narrower bars are those that fail."""
     ratio, bad = severity(samples), fails(samples)
     ratio = np.where(ratio < 0, np.nan, ratio)
-    axis = _axis(ratio, -2, 2, _LEFT + 40, _RIGHT - 40)
+    axis = _axis(ratio, -2, 2, *_ACROSS)
     edges = 10.0 ** np.linspace(axis.low, axis.high, _CELLS + 1)
     bins = np.where(ratio > 0, np.clip(np.searchsorted(edges, ratio, side="right"), 1, _CELLS), 0)
     bins = np.where(np.isfinite(ratio), bins, _CELLS + 1)
@@ -160,10 +159,11 @@ def histogram(samples: Rows) -> Markup:
     def height(count: float) -> float:
         return float(_BOTTOM - np.log10(1 + count) / top * (_BOTTOM - _TOP))
 
-    middles = axis.start + (np.arange(_CELLS + 2) - 0.5) * axis.step
-    middles[[0, -1]] += -axis.step / 2, axis.step / 2
+    step = (axis.stop - axis.start) / _CELLS
+    middles = axis.start + (np.arange(_CELLS + 2) - 0.5) * step
+    middles[[0, -1]] = axis.start - axis.beside, axis.stop + axis.beside
     bars = [
-        _column(class_, float(middles[place]), axis.step * width, height(counts[class_][place]))
+        _column(class_, float(middles[place]), step * width, height(counts[class_][place]))
         for class_, width in (("all", 0.85), ("bad", 0.45))
         for place in np.flatnonzero(counts[class_])
     ]
@@ -209,7 +209,7 @@ _MARKS: dict[str, tuple[str, Callable[[float, float, float], Markup]]] = {
 
 
 def _legend() -> list[Markup]:
-    places = [_LEFT + 300 + 130 * place for place in range(len(_MARKS))]
+    places = [_LEFT + 330 + 90 * place + 70 * (place > 1) for place in range(len(_MARKS))]
     return [
         part
         for x, (words, mark) in zip(places, _MARKS.values(), strict=True)
@@ -231,8 +231,8 @@ def scatter(samples: Rows, scale: float) -> Markup:
     """
     relative = samples["error"] / scale if scale > 0 else np.array(samples["error"])
     distance = np.array(samples["distance"])
-    across = _axis(distance, 0, 4, _LEFT + 40, _RIGHT - 40)
-    upward = _axis(relative, -8, 0, _BOTTOM - 30, _TOP + 26)
+    across = _axis(distance, 0, 4, *_ACROSS)
+    upward = _axis(relative, -8, 0, _BOTTOM - 34, _TOP + 32, -20)
     x, y = across.at(distance), upward.at(relative)
     names = list(_MARKS)
     verdicts, code = np.unique(samples["verdict"], return_inverse=True)
@@ -243,7 +243,7 @@ def scatter(samples: Rows, scale: float) -> Markup:
         _MARKS[names[kinds[place]]][1](float(x[place]), float(y[place]), 3 + min(float(np.log10(count)), 4))
         for place, count in zip(first, counts, strict=True)
     ]
-    ends = [(upward.start - upward.step * 2, "0"), (upward.stop + upward.step * 2, "not finite")]
+    ends = [(upward.start - upward.beside, "0"), (upward.stop + upward.beside, "not finite")]
     drawn = [
         *_upward([*upward.ticks(), *ends], "|ΔJ| ÷ max|J|"),
         *marks,

@@ -49,7 +49,7 @@ def headline(report: Report) -> str:
         right = counts.get(OK.name, 0)
         said.append(f"{'All' if right == total else f'{right:,} of'} {total:,} samples agree to rounding.")
     if other := {name: count for name, count in counts.items() if count and kind(name) == "odd"}:
-        said.append(f"No fault was found with others: {', '.join(f'{n:,} {name}' for name, n in other.items())}.")
+        said.append(f"Not counted against it: {', '.join(f'{n:,} {name}' for name, n in other.items())}.")
     if report.vacuous:
         few = _few(report)
         said.append(f"{few[0].upper()}{few[1:]}.")
