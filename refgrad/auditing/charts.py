@@ -15,7 +15,7 @@ from refgrad.rounding import NEAR
 
 _WIDTH, _HEIGHT = 760, 340
 _LEFT, _RIGHT, _TOP, _BOTTOM = 76, 750, 40, 280
-_ACROSS = (_LEFT + 60, _RIGHT - 80, 42)
+_ACROSS = (_LEFT + 60, _RIGHT - 90, 48)
 """Where the decades of the axis below start and stop, and how far beside them 0 and what is not finite are."""
 _CELLS = 40
 """Bins of the histogram, and cells of the scatter either way: at most so many squared marks are drawn."""
