@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
 from refgrad.arrays import Array
+from refgrad.auditing.axes import Axis, axis_of
 from refgrad.auditing.findings import Rows, fails, kind, severity
 from refgrad.auditing.markup import Markup, element, table
 from refgrad.rounding import NEAR
@@ -19,52 +19,6 @@ _ACROSS = (_LEFT + 60, _RIGHT - 90, 48)
 """Where the decades of the axis below start and stop, and how far beside them 0 and what is not finite are."""
 _CELLS = 40
 """Bins of the histogram, and cells of the scatter either way: at most so many squared marks are drawn."""
-_SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A logarithmic axis over decades, with a place of its own before it for 0 and after it for what is not finite.
-
-    `start` and `stop` are where the decades `low` and `high` are in the picture, `beside` is how far from them 0 and
-    what is not finite are.
-    """
-
-    low: int
-    high: int
-    start: float
-    stop: float
-    beside: float
-
-    def at(self, values: Array) -> Array:
-        """Where numbers are drawn."""
-        share = (_log(values) - self.low) / (self.high - self.low)
-        inside: Array = self.start + np.clip(share, 0, 1) * (self.stop - self.start)
-        beside: Array = np.where(np.isfinite(values), self.start - self.beside, self.stop + self.beside)
-        return np.where(np.isfinite(values) & (values > 0), inside, beside)
-
-    def ticks(self) -> list[tuple[float, str]]:
-        """Places and names of at most nine decades."""
-        every = -(-(self.high - self.low) // 8)
-        decades = range(self.low, self.high + 1, every)
-        return [(float(self.at(np.array(10.0**decade))), _power(decade)) for decade in decades]
-
-
-def _power(decade: int) -> str:
-    return {0: "1", 1: "10"}.get(decade, f"10{str(decade).translate(_SUPERSCRIPTS)}")
-
-
-def _log(values: Array) -> Array:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found: Array = np.log10(values)
-    return found
-
-
-def _axis(values: Array, low: int, high: int, start: float, stop: float, beside: float) -> Axis:
-    """An axis with room for `low` to `high` and for all finite numbers."""
-    logs = _log(values[np.isfinite(values) & (values > 0)])
-    low = min(low, int(np.floor(logs.min(initial=low))))
-    return Axis(max(low, -307), max(high, int(np.ceil(logs.max(initial=high)))), start, stop, beside)
 
 
 def _text(x: float, y: float, words: str, anchor: str = "middle", turn: bool = False) -> Markup:
@@ -149,7 +103,7 @@ def histogram(samples: Rows) -> Markup:
     """How many samples have which error ÷ noise, on two logarithmic axes; narrower bars are those that fail."""
     ratio, bad = severity(samples), fails(samples)
     ratio = np.where(ratio < 0, np.nan, ratio)
-    axis = _axis(ratio, -2, 2, *_ACROSS)
+    axis = axis_of(ratio, -2, 2, *_ACROSS)
     edges = 10.0 ** np.linspace(axis.low, axis.high, _CELLS + 1)
     bins = np.where(ratio > 0, np.clip(np.searchsorted(edges, ratio, side="right"), 1, _CELLS), 0)
     bins = np.where(np.isfinite(ratio), bins, _CELLS + 1)
@@ -231,8 +185,8 @@ def scatter(samples: Rows, scale: float) -> Markup:
     """
     relative = samples["error"] / scale if scale > 0 else np.array(samples["error"])
     distance = np.array(samples["distance"])
-    across = _axis(distance, 0, 4, *_ACROSS)
-    upward = _axis(relative, -8, 0, _BOTTOM - 34, _TOP + 32, -20)
+    across = axis_of(distance, 0, 4, *_ACROSS)
+    upward = axis_of(relative, -8, 0, _BOTTOM - 34, _TOP + 32, -20)
     x, y = across.at(distance), upward.at(relative)
     names = list(_MARKS)
     verdicts, code = np.unique(samples["verdict"], return_inverse=True)
