@@ -56,15 +56,18 @@ def naming(what: object) -> Iterator[None]:
         raise type(error)(msg) from None
 
 
+def printable(text: str) -> str:
+    """Text of a file in one line of letters that can be seen: all others as Python writes them."""
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 @contextmanager
 def tidy() -> Iterator[None]:
     """Keep any refusal raised inside to a length that can be read, without a control character of the file's."""
     try:
         yield
     except RefgradError as error:
-        said = "".join(
-            letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in str(error)
-        )
+        said = "\n".join(map(printable, str(error).split("\n")))
         if said == str(error) and len(said) <= _LONGEST:
             raise
         raise type(error)(said if len(said) <= _LONGEST else f"{said[:1000]} … {said[-500:]}") from None

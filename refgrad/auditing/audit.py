@@ -14,7 +14,9 @@ from refgrad.arrays import Array, Shape
 from refgrad.auditing import truth
 from refgrad.auditing.frameworks import FRAMEWORKS
 from refgrad.auditing.frameworks.reference import Question, Reference
-from refgrad.auditing.report import DISCREPANT, NEAR_KINK, OK, SAMPLE, Report
+from refgrad.auditing.provenance import gathered
+from refgrad.auditing.report import Report
+from refgrad.auditing.verdicts import DISCREPANT_SUSPECT, NEAR_KINK, OK, SAMPLE
 from refgrad.ends import choose
 from refgrad.errors import InputError
 from refgrad.inputs import as_floats, as_inputs
@@ -86,10 +88,11 @@ def _where(net: Network, agreement: Agreement, sample: int) -> str:
 def _verdicts(net: Network, agreement: Agreement) -> npt.NDArray[np.void]:
     rows = np.zeros(len(agreement.agrees), SAMPLE)
     rows["verdict"] = np.select(
-        [~agreement.agrees, agreement.kinks.near], [DISCREPANT.name, NEAR_KINK.name], default=OK.name
+        [~agreement.agrees, agreement.kinks.near], [DISCREPANT_SUSPECT.name, NEAR_KINK.name], default=OK.name
     )
     rows["error"], rows["bound"] = agreement.jacobian_error, agreement.jacobian_bound
     rows["value_error"], rows["value_bound"] = agreement.value_error, agreement.value_bound
+    rows["distance"] = np.inf
     rows["where"] = [_where(net, agreement, sample) for sample in range(len(rows))]
     return rows
 
@@ -133,6 +136,8 @@ def audit(
         agreement = compare(net.graph, inputs, ours, theirs.answer, theirs.error)
         samples = _verdicts(net, agreement)
     origin = net.graph.provenance
+    chosen = {"model": model if model is None else f"{model:.300}" if isinstance(model, str) else repr(model)[:300]}
+    chosen["engine"] = engine
     return Report(
         samples=samples,
         against=theirs.how,
@@ -140,4 +145,5 @@ def audit(
         scale=agreement.jacobian_scale,
         judged=agreement.share,
         vacuous=agreement.vacuous,
+        provenance=gathered(net, inputs, {"against": against if isinstance(against, str) else theirs.how, **chosen}),
     )

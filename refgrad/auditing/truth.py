@@ -11,7 +11,7 @@ import numpy.typing as npt
 from refgrad import exact
 from refgrad.agreement import Agreement, Answer
 from refgrad.arrays import Array
-from refgrad.auditing.report import KINK_FLIP, NEAR_KINK
+from refgrad.auditing.verdicts import KINK_FLIP, NEAR_KINK
 from refgrad.ends import choose
 from refgrad.network import Network
 

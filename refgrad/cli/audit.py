@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 from argparse import Namespace
+from dataclasses import replace
 
 import numpy as np
 
 from refgrad.arrays import Array
 from refgrad.auditing.audit import audit as compare
+from refgrad.auditing.text import coloured, plain, summary
 from refgrad.cli.inputs import inputs
 from refgrad.cli.models import model
-from refgrad.cli.say import say, say_json
+from refgrad.cli.say import say, say_json, shows_colour
 from refgrad.cli.silence import silenced
 from refgrad.network import Network
 
@@ -22,14 +25,26 @@ def _drawn(net: Network, samples: int, seed: int) -> dict[str, Array]:
     return {name: rng.normal(size=(samples, *shape)).astype(net.dtype) for name, shape in ends}
 
 
+def _command(arguments: Namespace) -> str:
+    """The command line that asks the same again."""
+    chosen = ("config", "weights", "against", "reference", "engine", "dtype")
+    given = [(f"--{name}", getattr(arguments, name)) for name in chosen if getattr(arguments, name)]
+    drawn = [("--samples", arguments.samples), ("--seed", arguments.seed)]
+    given += [("--input", name) for name in arguments.input] if arguments.input else drawn
+    return shlex.join(["refgrad", "audit", arguments.model, *(str(word) for pair in given for word in pair)])
+
+
 def audit(arguments: Namespace) -> int:
     """Compare sample by sample."""
     net = model(arguments)
     x = inputs(net, arguments.input) if arguments.input else _drawn(net, arguments.samples, arguments.seed)
     with silenced():
         report = compare(net, x, arguments.against, model=arguments.reference, engine=arguments.engine)
+    report = replace(report, provenance=report.provenance | {"command": _command(arguments)})
+    if arguments.html:
+        report.to_html(arguments.html)
     if arguments.json:
         say_json(report.to_dict())
     elif not arguments.quiet:
-        say(report.summary())
+        say(summary(report, coloured if shows_colour() else plain))
     return 0 if report.passed else 1

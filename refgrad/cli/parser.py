@@ -100,6 +100,7 @@ _OPTIONS = {
     "at": _option("--input", action="append", metavar="X", help=f"{_INPUT}; '-': CSV from standard input"),
     "samples": _option("--samples", type=_count, default=1000, metavar="N", help="standard normal inputs (1000)"),
     "seed": _option("--seed", type=_seed, default=0, metavar="S", help="seed of --samples (0)"),
+    "html": _option("--html", metavar="R", help="write the report as one HTML page, too"),
     "plot": _option("--plot", default="refgrad-demo.png", metavar="PNG", help="where the plot goes (%(default)s)"),
 }
 
@@ -161,8 +162,11 @@ _COMMANDS = {
     "audit": _Command(
         audit,
         "compare value and Jacobian with another framework, sample by sample",
-        "model config weights isolate against reference at samples seed engine dtype",
-        ("refgrad audit model.keras --samples 1000", "refgrad audit model.keras --input x.csv --json"),
+        "model config weights isolate against reference at samples seed engine dtype html",
+        (
+            "refgrad audit model.keras --samples 1000 --html report.html",
+            "refgrad audit model.keras --input x.csv --json",
+        ),
     ),
     "warmup": _Command(
         warmup,

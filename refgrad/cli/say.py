@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from argparse import Namespace
 from typing import Any
@@ -35,3 +36,8 @@ def complain(text: str) -> None:
 def shows_progress(arguments: Namespace) -> bool:
     """Whether somebody looks on who would like to see a bar."""
     return not arguments.quiet and sys.stderr is not None and sys.stderr.isatty()
+
+
+def shows_colour() -> bool:
+    """Whether standard output is a terminal whose user has not said no to colours (https://no-color.org)."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
