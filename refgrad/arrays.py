@@ -11,6 +11,9 @@ import numpy.typing as npt
 Array = npt.NDArray[np.floating[Any]]
 Shape = tuple[int, ...]
 
+MOST_AXES = 30
+"""The most axes of a sample: NumPy's arrays have 64 at most, and a Jacobian has those of an output and of an input."""
+
 
 def flat(array: Array) -> Array:
     """`(batch, …)` as `(batch, entries)`, be there samples or not."""

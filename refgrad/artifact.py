@@ -27,7 +27,7 @@ import numpy as np
 from refgrad import npy, texts, zips
 from refgrad.agreement import Answer, compare
 from refgrad.arrays import Array
-from refgrad.errors import FormatError, InputError, RefgradError, UnsupportedError, VerificationError
+from refgrad.errors import FormatError, InputError, LimitError, RefgradError, UnsupportedError, VerificationError
 from refgrad.graph import Graph, Node, Provenance
 from refgrad.inputs import as_inputs
 from refgrad.limits import Limits
@@ -39,6 +39,10 @@ from refgrad.paths import StrPath, as_path, opened
 VERSION = 1
 HEADER = "refgrad.json"
 _SAMPLES = 16
+LARGEST_RECORD = 2**28
+"""The most numbers in the values or Jacobians of all samples that are recorded."""
+_FREELY = 2**28
+"""The numbers that verifying may compute and multiply whatever a file holds."""
 
 
 def _golden(net: Network, golden: Any) -> list[Array]:
@@ -109,9 +113,20 @@ def save(net: Network, path: StrPath, golden: Any = None) -> None:
     if not len(inputs[0]):
         msg = "golden holds no samples: at least one is needed for the file to verify itself"
         raise InputError(msg)
+    _check_room(net, len(inputs[0]))
     golden_arrays = _members_of(inputs, answer(net, inputs, engine="numpy"))
     with replacing(path) as file:
         _write(file, net, golden_arrays)
+
+
+def _check_room(net: Network, samples: int) -> None:
+    """Refuse to record what would take all memory: a Jacobian has as many numbers as outputs times inputs."""
+    sizes = [sum(math.prod(shape) for shape in shapes) for shapes in (net.input_shapes, net.output_shapes)]
+    numbers = samples * max(math.prod(sizes), sum(math.prod(shape) for shape in net.graph.shapes))
+    if numbers > LARGEST_RECORD:
+        msg = f"values and Jacobians of {samples} samples take {numbers:,} numbers, {LARGEST_RECORD:,} are recorded at "
+        msg += "most: fewer samples as golden=, or fewer outputs, are needed"
+        raise LimitError(msg)
 
 
 def _write(file: Any, net: Network, golden: dict[str, Array]) -> None:
@@ -188,16 +203,46 @@ def _recorded(net: Network, members: dict[str, bytes]) -> tuple[list[Array], Ans
     return [_array(members, f"golden/x/{i}") for i in ins], said
 
 
+def _work(net: Network, samples: int) -> tuple[int, int]:
+    """How many numbers a sample has in all nodes, and how many are computed and multiplied for J of some samples."""
+    graph = net.graph
+    ends = [sum(math.prod(graph.shapes[index]) for index in part) for part in (graph.inputs, graph.outputs)]
+    sizes = [math.prod(shape) for shape in graph.shapes]
+    costs = [node.op.cost(1, *(graph.shapes[source] for source in node.inputs)) for node in graph.nodes]
+    return sum(sizes), samples * min(ends) * sum(max(pair) for pair in zip(sizes, costs, strict=True))
+
+
+def _check_work(net: Network, samples: int, held: int, limits: Limits) -> None:
+    """Refuse what verifying would cost beyond measure: a file may use one array in very many places."""
+    numbers, work = _work(net, samples)
+    limits.check("verified", numbers, "numbers of one sample in all nodes, which are computed to verify it")
+    what = f"numbers that are computed and multiplied to verify it, for each of the {held:,} that it holds"
+    limits.check("verifying", max(work - _FREELY, 0) // max(held, 1), what)
+
+
+def _check_recorded(net: Network, inputs: list[Array], said: Answer) -> None:
+    """What was recorded must have the shapes of what is computed, before that is."""
+    batch = (len(inputs[0]),)
+    wanted = [batch + shape for shape in net.output_shapes]
+    wanted += [batch + out + into for out in net.output_shapes for into in net.input_shapes]
+    found = [array.shape for array in (*said.values, *(block for row in said.jacobians for block in row))]
+    for shape, given in zip(wanted, found, strict=True):
+        if shape != given:
+            msg = f"its golden samples do not fit the network (one has shape {given}; {shape} is expected)"
+            raise VerificationError(msg)
+
+
 def _verify(net: Network, inputs: list[Array], said: Answer, limits: Limits) -> None:
     """Recompute what was recorded, and refuse a difference beyond rounding."""
-    numbers = sum(math.prod(shape) for shape in net.graph.shapes)
-    limits.check("verified", numbers, "numbers of one sample in all nodes, which are computed to verify it")
     given = dict(zip(net.input_names, inputs, strict=True))
     try:
         inputs, _ = as_inputs(given, net.input_names, net.input_shapes, net.dtype)
         if not len(inputs[0]):
             msg = "it holds no golden samples to verify itself with"
             raise VerificationError(msg)
+        _check_recorded(net, inputs, said)
+        held = sum(array.size for array in (*inputs, *said.values, *(it for row in said.jacobians for it in row)))
+        _check_work(net, len(inputs[0]), held + net.graph.parameters, limits)
         agreement = compare(net.graph, inputs, answer(net, inputs, engine="numpy"), said)
     except InputError as error:
         msg = f"its golden samples do not fit the network ({error})"
@@ -220,6 +265,8 @@ def _read(file: Path | bytes, limits: Limits, golden: bool, sealed: bool) -> tup
         if sealed and content != header["content"]:
             msg = f"its content has the digest {content[:16]}…, it says {header['content']!s:.16}…: it was altered"
             raise VerificationError(msg)
+        if isinstance(header["nodes"], list):
+            limits.check("calls", len(header["nodes"]), "nodes")
         net = Network(_graph(header, members))
         return (net, *(_recorded(net, members) if golden else ([], Answer((), ()))))
     except _DAMAGE as error:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.arrays import Shape
+from refgrad.arrays import MOST_AXES, Shape
 from refgrad.errors import InputError, MismatchError
 from refgrad.ops import Op, Source
 
@@ -118,6 +118,10 @@ class Graph:
             if 0 in shapes[-1]:
                 msg = f"layer {node.name!r}: its output has shape {shapes[-1]}, which holds no numbers"
                 raise MismatchError(msg)
+            if len(shapes[-1]) > MOST_AXES or min(shapes[-1], default=1) < 0:
+                msg = f"layer {node.name!r}: its output has shape {shapes[-1]!s:.80}: {len(shapes[-1])} sizes above 0 "
+                msg += f"are needed, {MOST_AXES} at most"
+                raise MismatchError(msg)
         return tuple(shapes)
 
     @cached_property
@@ -130,10 +134,11 @@ class Graph:
             "keras": self.provenance.keras,
         }
         sha = hashlib.sha256(json.dumps(structure, sort_keys=True).encode())
+        # An op may be in thousands of nodes.
+        ops = {id(node.op): node.op for node in self.nodes}
+        weights = {key: _weights(op) for key, op in ops.items()}
         for node in self.nodes:
-            for name, array in sorted(node.op.arrays().items()):
-                little = array.astype(array.dtype.newbyteorder("<"), copy=False)
-                sha.update(f"{name} {array.shape} {little.dtype.str} ".encode() + little.tobytes())
+            sha.update(weights[id(node.op)])
         return sha.hexdigest()
 
     def upto(self, places: Sequence[int]) -> Graph:
@@ -165,6 +170,15 @@ class Graph:
         """How many numbers the ops hold; an op in several nodes counts once."""
         ops = {id(node.op): node.op for node in self.nodes}.values()
         return sum(array.size for op in ops for array in op.arrays().values())
+
+
+def _weights(op: Op) -> bytes:
+    """SHA-256 of an op's arrays by their names, in little-endian order; nothing where there are none."""
+    sha = hashlib.sha256()
+    for name, array in sorted(op.arrays().items()):
+        little = array.astype(array.dtype.newbyteorder("<"), copy=False)
+        sha.update(f"{name} {array.shape} {little.dtype.str} ".encode() + little.tobytes())
+    return sha.digest() if op.arrays() else b""
 
 
 def chain(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from collections import Counter
+from dataclasses import dataclass, field, fields
 
 from refgrad.errors import InputError, LimitError
 
@@ -16,10 +17,12 @@ class Limits:
 
     `memory` is how many bytes its arrays and unpacked members may take together: if None, four times the bytes that its
     weights are stored in, and 64 MiB. `members` of a zip; bytes, values and nested levels of a JSON. `layers` that a
-    config lists, `models` that lie one in the other, `calls` of layers once nested models are unfolded, `merged`
-    tensors of one call, numbers in one `tensor` of a sample, and entries of an axis that are `picked` at once. HDF5:
+    config lists, letters of a layer's `name`, `models` that lie one in the other, `calls` of layers once nested models
+    are unfolded and operations are the ops they are made of, `merged` tensors of one call, numbers in one `tensor` of a
+    sample, and entries of axes that are `picked` by all operations together. HDF5:
     `objects` that its groups list, bytes of an `attribute`, bytes of a `chunk`. `verified` is how many numbers a sample
-    may have in all nodes of an `.npz` that is verified. `seconds` is for `load(isolate=True)`.
+    may have in all nodes of an `.npz` that is verified, and `verifying` how many numbers are computed and multiplied to
+    verify one, for each number that it holds. `seconds` is for `load(isolate=True)`.
     """
 
     memory: int | None = None
@@ -28,8 +31,9 @@ class Limits:
     json_values: int = 10**6
     json_levels: int = 300
     layers: int = 20_000
+    name: int = 1000
     models: int = 32
-    calls: int = 100_000
+    calls: int = 50_000
     merged: int = 4096
     tensor: int = 10**8
     picked: int = 10**6
@@ -37,16 +41,17 @@ class Limits:
     attribute: int = 16 << 20
     chunk: int = 32 << 20
     verified: int = 2**24
+    verifying: int = 2**14
     seconds: int = 60
 
     def __post_init__(self) -> None:
         """Check that each is a whole number above 0."""
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is None and field.name == "memory":
+        for each in fields(self):
+            value = getattr(self, each.name)
+            if value is None and each.name == "memory":
                 continue
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                msg = f"Limits({field.name}={value!r:.40}): a whole number above 0 is expected"
+                msg = f"Limits({each.name}={value!r:.40}): a whole number above 0 is expected"
                 raise InputError(msg)
 
     def check(self, name: str, found: int, what: str) -> None:
@@ -79,6 +84,7 @@ class Budget:
     memory: int
     spent: int = 0
     objects: int = 0
+    counts: Counter[str] = field(default_factory=Counter)
 
     def spend(self, count: int, what: str) -> None:
         """Take bytes, if there are as many left."""
@@ -89,6 +95,11 @@ class Budget:
         """Count objects that are about to be listed."""
         self.objects += count
         self.limits.check("objects", self.objects, f"{what} and what was listed before it, in HDF5 objects")
+
+    def count(self, name: str, more: int, what: str) -> None:
+        """Count what a limit is of, over the whole file."""
+        self.counts[name] += more
+        self.limits.check(name, self.counts[name], what)
 
 
 def _check(name: str, found: int, most: int, what: str) -> None:

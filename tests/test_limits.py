@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import refgrad
-from refgrad import isolation
+from refgrad import artifact, isolation
 from tests.cases import GOLDEN
 from tests.test_keras_graphs import X, functional, source
 from tests.test_keras_ops import T, of_3
@@ -69,6 +69,7 @@ LOW = {
     "json_values": (MIXED, 50),
     "json_levels": (MIXED, 4),
     "layers": (MIXED, 3),
+    "name": (MIXED, 4),
     "models": (nested, 1),
     "calls": (MIXED, 3),
     "merged": (BRANCHES, 1),
@@ -78,6 +79,7 @@ LOW = {
     "attribute": (PAIR, 50),
     "chunk": (chunked, 23),
     "verified": (saved, 5),
+    "verifying": (saved, 1),
     "seconds": (MIXED, 1),
 }
 
@@ -91,6 +93,8 @@ def test_each_limit_is_checked_and_named(name, monkeypatch):
         monkeypatch.setattr(isolation, "_START", "import time; time.sleep(20)")
     else:
         refgrad.load(path, **others)
+    if name == "verifying":
+        monkeypatch.setattr(artifact, "_FREELY", 0)
     with pytest.raises(refgrad.LimitError, match=rf"pass limits=refgrad\.Limits\({name}=…\)"):
         refgrad.load(path, **others, limits=refgrad.Limits(**{name: low}))
 

@@ -511,7 +511,7 @@ def test_what_cannot_be_written_is_said_in_one_line(tmp_path, monkeypatch):
     with pytest.raises(refgrad.InputError, match="cannot be written"):
         refgrad.to_keras(net, tmp_path / "no" / "net.keras")
     monkeypatch.setattr("refgrad.keras.write.LARGEST_SAMPLE", 3)
-    with pytest.raises(refgrad.LimitError, match=r"net.keras: one sample is 48 numbers"):
+    with pytest.raises(refgrad.LimitError, match=r"net.keras: one sample is 144 numbers"):
         refgrad.to_keras(net, tmp_path / "net.keras")
 
 

@@ -50,8 +50,8 @@ def _slice(config: Any) -> slice:
 
 
 _OBJECTS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
-    "__numpy__": lambda value: numbers({**value, "class_name": "__numpy__"}),
-    "__tensor__": lambda value: numbers({**value, "class_name": "__numpy__"}),
+    "__numpy__": lambda value: numbers({**value, "class_name": "__numpy__"}).tolist(),
+    "__tensor__": lambda value: numbers({**value, "class_name": "__numpy__"}).tolist(),
     "__slice__": lambda value: _slice(value.get("config")),
     "__ellipsis__": lambda value: ...,
 }

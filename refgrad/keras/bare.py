@@ -56,7 +56,7 @@ def operation(entry: Mapping[str, Any], name: str, inbound_nodes: Any) -> tuple[
     called = class_name if generation == 3 else str(options.get("function")).removeprefix("compat.v1.")
     custom = generation == 3 and entry.get("registered_name") not in (None, class_name)
     if custom or called not in OPERATIONS[generation]:
-        why = next((f": {why}" for pattern, why in _REASONS if re.fullmatch(pattern, called)), "")
+        why = next((f": {why}" for pattern, why in _REASONS if re.fullmatch(pattern, called[:60])), "")
         msg = (
             f"the operation {called!r:.60} is not supported{why}; docs/supported.md lists those that are. Save the "
             "part of the model before or after it as a model of its own"

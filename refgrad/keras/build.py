@@ -31,7 +31,7 @@ from refgrad.keras.rewriting import rewritten, so_far
 from refgrad.keras.rows import Arrays, Given, no_steps
 from refgrad.keras.values import bounded
 from refgrad.keras.wrapping import WRAPPERS, on_every, own_shapes
-from refgrad.limits import Limits
+from refgrad.limits import Budget, Limits
 from refgrad.ops import Op, Source
 from refgrad.paths import is_json_text
 from refgrad.sequential import Steps
@@ -81,12 +81,11 @@ class _Unfolding:
 
     arrays: dict[Path, Arrays]
     dtype: np.dtype[Any]
-    limits: Limits
+    budget: Budget
     nodes: list[Node] = field(default_factory=list)
     shapes: list[Shape] = field(default_factory=list)
     made: dict[Path, dict[tuple[Shape, ...], Steps]] = field(default_factory=dict)
     drawn: dict[tuple[Path, int, tuple[Shape, ...]], Recipe] = field(default_factory=dict)
-    calls: int = 0
 
     def add(self, op: Op, inputs: tuple[int, ...], name: str) -> int:
         """A node more; its index."""
@@ -94,7 +93,9 @@ class _Unfolding:
             shape = op.shape(*(self.shapes[source] for source in inputs))
         except ValueError as error:
             raise MismatchError(str(error)) from None
-        self.shapes.append(bounded(shape, self.limits))
+        # every node is called by the names of all models it lies in
+        self.budget.spend(len(name), f"the name {name!r:.60} of a node")
+        self.shapes.append(bounded(shape, self.budget.limits))
         self.nodes.append(Node(op, inputs, name))
         return len(self.nodes) - 1
 
@@ -134,8 +135,12 @@ class _Unfolding:
         shapes = tuple(self.shapes[source] for source in taken)
         key = (path, call, shapes)
         if key not in self.drawn and layer.operation is not None:
-            found = layer.operation.recipe(layer.config, layer.arguments[call], shapes, generation, self.limits)
+            found = layer.operation.recipe(layer.config, layer.arguments[call], shapes, generation, self.budget)
             self.drawn[key] = found.astype(self.dtype)
+            for op, _ in found.steps:
+                self.budget.spend(sum(array.nbytes for array in op.arrays().values()), "constants of operations")
+        else:
+            self.budget.count("calls", len(self.drawn[key].steps), "calls of layers and ops of operations")
         nodes = [*taken]
         for op, sources in self.drawn[key].steps:
             nodes.append(self.add(op, tuple(nodes[source] for source in sources), "/".join(path)))
@@ -148,14 +153,13 @@ class _Unfolding:
         for place in model.order:
             layer = model.layers[place[0]]
             path = (*above, layer.name)
-            self.calls += 1
             # each level of nested models can double what lies in it
-            self.limits.check("calls", self.calls, "calls of layers")
+            self.budget.count("calls", 1, "calls of layers and ops of operations")
             if place[0] in entering:
                 _check_entry(path, layer, self.shapes[entering[place[0]]])
                 outputs[place] = (entering[place[0]],)
                 continue
-            self.limits.check(
+            self.budget.limits.check(
                 "merged", len(layer.calls[place[1]]), f"tensors that {_named(path, layer):.80} is called with"
             )
             with naming(_named(path, layer)):
@@ -297,7 +301,8 @@ def build(raw: RawModel) -> Graph:
                 continue
             with naming(_named(path, layer)):
                 arrays[path] = _checked(path, layer, stored.get(path, {}))
-        unfolding = _Unfolding(arrays, _dtype(model, arrays), raw.limits)
+        held = sum({id(array): array.nbytes for of in arrays.values() for array in of.values()}.values())
+        unfolding = _Unfolding(arrays, _dtype(model, arrays), raw.limits.budget(held))
         for index in model.inputs:
             layer = model.layers[index]
             with naming(_named((layer.name,), layer)):

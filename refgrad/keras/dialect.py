@@ -227,10 +227,11 @@ def _check_size(entry: Any, limits: Limits) -> None:
         found, depth = waiting.pop()
         config = found.get("config") if isinstance(found, dict) else None
         config = config if isinstance(config, dict | list) else {}
+        name = (config if isinstance(config, dict) else found).get("name")
+        limits.check("name", len(name) if isinstance(name, str) else 0, f"layer {name!r:.60}, in letters of its name")
         layers = config if isinstance(config, list) else config.get("layers", config.get("layer"))
         layers = [layers] if isinstance(layers, dict) else layers
         if isinstance(layers, list):
-            name = (config if isinstance(config, dict) else found).get("name")
             limits.check("models", depth, f"layer {name!r:.60}: models one in the other")
             count += len(layers)
             limits.check("layers", count, "layers")

@@ -55,7 +55,7 @@ class Layer:
     def gives(self, shapes: tuple[Shape, ...]) -> Shape:
         """The shape of its output, called with these, as it would be read."""
         if self.is_operation:
-            operation, drawing = OPERATIONS[3][self.step.class_name], Drawing(shapes, 3, TRUSTED)
+            operation, drawing = OPERATIONS[3][self.step.class_name], Drawing(shapes, 3, TRUSTED.budget(0))
             given = operation.bound(self.step.config, Arguments(self.step.arguments, {}), drawing)
             found = operation.draw(drawing, given)
             return (found if isinstance(found, Traced) else found[0]).shape

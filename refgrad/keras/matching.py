@@ -19,6 +19,9 @@ from refgrad.keras.weight_names import plain, ranks, snake_case
 
 Path = tuple[str, ...]
 
+_MOST_COMPARED = 500_000
+"""How often a layer's path may be compared with a weight's scope that does not simply end it."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -180,7 +183,7 @@ def _of_nested(model: Wanted, stored: RawLayer) -> dict[Path, RawLayer]:
     """
     own = {name for leaf in model.leaves() for name in (leaf.path[-1], *leaf.within[-1:])}
     named: dict[Path, dict[str, Array]] = {}
-    by_role: dict[tuple[str, str], list[Path]] = {}
+    by_role: dict[tuple[str, str], set[Path]] = {}
     for name, array in stored.arrays.items():
         parts = plain(name)
         scope, role = parts[:-1], parts[-1]
@@ -192,17 +195,24 @@ def _of_nested(model: Wanted, stored: RawLayer) -> dict[Path, RawLayer]:
         met_before = re.fullmatch(r"(.+)_\d+", last)
         if last not in own and met_before is not None and met_before[1] in own:
             last = met_before[1]
-        by_role.setdefault((last, role), []).append(scope)
+        by_role.setdefault((last, role), set()).add(scope)
     found: dict[Path, RawLayer] = {}
     taken: dict[Path, Wanted] = {}
+    compared = 0
     for leaf in model.leaves():
         ways = {leaf.path, (*leaf.path, *leaf.within)}
-        scopes = {scope for way in ways for scope in by_role.get((way[-1], leaf.roles[0]), [])}
-        scopes = scopes or set(by_role.get(("", leaf.roles[0]), []))
+        alike = [by_role.get((way[-1], leaf.roles[0]), set()) for way in ways]
+        # a scope that the whole of ends a layer's path is closer than any other
+        scopes = {way[k:] for way in ways for k in range(len(way)) if any(way[k:] in scopes for scopes in alike)}
+        scopes = scopes or set().union(*alike) or by_role.get(("", leaf.roles[0]), set())
         if leaf.roles == ANYTHING:
             scopes = {scope for (last, _), named in by_role.items() if last == leaf.path[-1] for scope in named}
             if not scopes:
                 continue
+        compared += len(scopes)
+        if compared > _MOST_COMPARED:
+            msg = f"layer {leaf.name!r} ({leaf.class_name}): no weights are surely its own among very many alike"
+            raise MismatchError(msg)
         ranked = sorted(((max(_closeness(scope, way) for way in ways), scope) for scope in scopes), reverse=True)
         if not ranked or (len(ranked) > 1 and ranked[0][0] == ranked[1][0]) or ranked[0][1] in taken:
             held = ", ".join(stored.arrays)

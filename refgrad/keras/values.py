@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.arrays import Array, Shape
+from refgrad.arrays import MOST_AXES, Array, Shape
 from refgrad.errors import FormatError, UnsupportedError
 from refgrad.limits import Limits
 
@@ -63,10 +63,23 @@ def limit(value: Any) -> float:
     return float("inf") if value is None else not_negative(value)
 
 
+def _is_of_numbers(value: Any) -> bool:
+    """Whether nothing but numbers lies in a list, however deep."""
+    waiting = [value]
+    while waiting:
+        found = waiting.pop()
+        if isinstance(found, list):
+            waiting += found
+        elif isinstance(found, bool) or not isinstance(found, int | float):
+            return False
+    return True
+
+
 def numbers(value: Any) -> Array:
     """A number or a (nested) list of numbers, plain or as Keras writes a NumPy array."""
     try:
-        array = np.asarray(_unwrapped(value))
+        # NumPy would give every entry as much room as the longest text among them.
+        array = np.asarray(_unwrapped(value) if _is_of_numbers(_unwrapped(value)) else None)
     except ValueError:
         array = np.asarray(None)
     found = array.astype(np.float64) if array.dtype.kind in "fiu" else np.asarray(np.nan)
@@ -141,5 +154,8 @@ def feature_axes(given: tuple[int, ...], shape: Shape) -> tuple[int, ...]:
 
 def bounded(shape: Shape, limits: Limits) -> Shape:
     """A feature shape that is not absurdly large: a config's few digits must not ask for all memory."""
+    if len(shape) > MOST_AXES:
+        msg = f"an array of {len(shape):,} axes a sample; {MOST_AXES} at most are supported"
+        raise UnsupportedError(msg)
     limits.check("tensor", math.prod(shape), f"an array of shape {shape!s:.60}, in numbers a sample")
     return shape

@@ -47,8 +47,11 @@ def _verified(net: Network, content: bytes) -> Network:
 def encoded(net: Network, suffix: str) -> tuple[bytes, Network]:
     """The bytes of a file with that ending, and the network that they were read back as and compared with."""
     numbers = sum(math.prod(shape) for shape in net.graph.shapes)
+    ends = [sum(math.prod(shape) for shape in shapes) for shapes in (net.input_shapes, net.output_shapes)]
+    numbers = max(numbers, math.prod(ends))
     if numbers > LARGEST_SAMPLE:
-        msg = f"one sample is {numbers:,} numbers in its nodes; {LARGEST_SAMPLE:,} are computed at most to verify it"
+        msg = f"one sample is {numbers:,} numbers in its nodes or its Jacobian; {LARGEST_SAMPLE:,} are computed at "
+        msg += "most to verify it"
         raise LimitError(msg)
     content = ENCODERS[suffix](functional(net.graph))
     return content, _verified(net, content)

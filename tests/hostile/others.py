@@ -12,6 +12,7 @@ import zipfile
 import numpy as np
 
 import refgrad
+from refgrad.artifact import _content
 from tests.cases import GOLDEN
 from tests.hostile.table import SAME, golden_config, hostile, text
 from tests.hostile.zips import zipped
@@ -148,3 +149,34 @@ def _(members):
 @npz("no JSON", "FormatError", "not JSON")
 def _(members):
     members["refgrad.json"] = b"\xff"
+
+
+def _resealed(name, outcome, message, features, ops, records, more=0):
+    """A row whose digest is right: a chain of ops, with some records of one sample or more."""
+
+    @npz(name, outcome, message)
+    def change(members):
+        header = {**json.loads(members.pop("refgrad.json")), "input_names": ["x"], "output_names": ["y"]}
+        members.clear()
+        ops_ = [{"op": "source", "config": {"features": features}}, *({"op": op, "config": of} for op, of in ops)]
+        header["ops"] = [{**op, "arrays": []} for op in ops_]
+        header["nodes"] = [{"op": k, "inputs": [k - 1] if k else [], "name": f"n{k}"} for k in range(len(ops_))]
+        header["nodes"] += [{"op": len(ops_) - 1, "inputs": [0], "name": "more"}] * more
+        header |= {"inputs": [0], "outputs": [len(ops_) - 1]}
+        for where, shape in zip(("x/0", "y/0", "jacobian/0/0"), records, strict=True):
+            members[f"golden/{where}.npy"] = npy(np.zeros(shape, "f4"))
+        header["content"] = _content(header, members)
+        members["refgrad.json"] = json.dumps(header).encode()
+
+
+_resealed("a Jacobian of 1.3 GB that is not recorded", "VerificationError", "do not fit", [4000],
+          [("softmax", {"axis": -1})], [(20, 4000), (20, 4000), (1, 1)])  # fmt: skip
+_resealed("300 samples of 4 million numbers each", "LimitError", "verifying=", [1],
+          [("repeat", {"count": 4 * 10**6}), ("sum", {"axes": [-1, -2], "keepdims": False})],
+          [(300, 1), (300,), (300, 1)])  # fmt: skip
+_resealed("features below 0", "MismatchError", "sizes above 0", [-3], [("softmax", {"axis": -1})],
+          [(1, 3), (1, 3), (1, 3, 3)])  # fmt: skip
+_resealed("a sample of 40 axes", "MismatchError", "30 at most", [1] * 40, [("softmax", {"axis": -1})],
+          [(1, 1), (1, 1), (1, 1)])  # fmt: skip
+_resealed("100 001 nodes", "LimitError", "calls=", [1], [("softmax", {"axis": -1})],
+          [(1, 1), (1, 1), (1, 1, 1)], more=100_000)  # fmt: skip

@@ -63,7 +63,7 @@ dense("json: units 10**30", "MismatchError", r"\(3, 8\)", units=10**30)
 dense("json: units null", "FormatError", "units: None", units=None)
 dense("json: units a text", "FormatError", "units: '8'", units="8")
 dense("json: use_bias 1", "FormatError", "use_bias", use_bias=1)
-dense("json: a name of a megabyte", "FormatError", "units: 0", name="x" * (1 << 20), units=0)
+dense("json: a name of a megabyte", "LimitError", "name=", name="x" * (1 << 20), units=0)
 dense("json: a name of control characters", "RefgradError", r"\\x1b", name="\x1b[2J\r\nfine: all is well\0")
 
 

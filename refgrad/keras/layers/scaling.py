@@ -57,8 +57,9 @@ def _normalization(given: Given) -> Steps:
     for role in ("mean", "variance"):
         moments: Array = given.arrays[role] if given.arrays else given.config[role]
         if not given.arrays and moments.size == 1:
-            moments = np.full(kept, moments.reshape(()))
-        elif not given.arrays and moments.shape == (1,) * (moments.ndim - len(kept)) + kept:
+            laid.append(moments.reshape((1,) * len(given.shape)))
+            continue
+        if not given.arrays and moments.shape == (1,) * (moments.ndim - len(kept)) + kept:
             moments = moments.reshape(kept)  # a batch of one is stretched to itself
         laid.append(fitted(role, moments, kept).reshape(layout))
     return [(given.name, Normalization(laid[0], laid[1], given.config["invert"]))]

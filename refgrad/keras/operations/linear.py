@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+import string
 from collections.abc import Mapping
 from typing import Any
 
@@ -16,7 +17,7 @@ from refgrad.keras.operations.shaping import permuted, reshaped
 from refgrad.keras.rows import REQUIRED
 from refgrad.ops import Affine, Dot, Multiply, Sum
 
-_LETTERS = "abcdefghijklmnopqrstuvwxyz"
+_LETTERS, _OTHERS = string.ascii_lowercase, string.ascii_uppercase
 _BATCH = "is not one product for each sample: the batch axis must be the first of every tensor, and of the result"
 
 
@@ -119,23 +120,23 @@ def _matmul(drawing: Drawing, given: Mapping[str, Any]) -> Traced:
         raise FormatError(msg)
     n = max(*ranks, 2)
     before = _LETTERS[: n - 2]
-    one = "k" if ranks[0] == 1 else before[n - ranks[0] :] + "ik"
-    other = "k" if ranks[1] == 1 else before[n - ranks[1] :] + "kj"
+    one = "K" if ranks[0] == 1 else before[n - ranks[0] :] + "IK"
+    other = "K" if ranks[1] == 1 else before[n - ranks[1] :] + "KJ"
     if given["transpose_a"] or given["transpose_b"]:
-        one = one[:-2] + "ki" if given["transpose_a"] else one
-        other = other[:-2] + "jk" if given["transpose_b"] else other
-    result = before + "i" * (ranks[0] > 1) + "j" * (ranks[1] > 1)
+        one = one[:-2] + "KI" if given["transpose_a"] else one
+        other = other[:-2] + "JK" if given["transpose_b"] else other
+    result = before + "I" * (ranks[0] > 1) + "J" * (ranks[1] > 1)
     return contracted(drawing, [x1, x2], [one, other], result)
 
 
 def _dot(drawing: Drawing, given: Mapping[str, Any]) -> Traced:
     """As matmul, but for the axes before the last two, which do not go together."""
     x1, x2 = given["x1"], given["x2"]
-    one = _LETTERS[: _rank(x1) - 1] + "z"
+    one = _LETTERS[: _rank(x1) - 1] + "Z"
     if _rank(x1) < 1 or _rank(x2) < 1:
         return combined(drawing, Multiply(), x1, x2)
-    last = _LETTERS[13 : 13 + _rank(x2) - 1]
-    other = f"{last[:-1]}z{last[-1:]}"
+    last = _OTHERS[: _rank(x2) - 1]
+    other = f"{last[:-1]}Z{last[-1:]}"
     return contracted(drawing, [x1, x2], [one, other], one[:-1] + last)
 
 
@@ -155,7 +156,10 @@ def _tensordot(drawing: Drawing, given: Mapping[str, Any]) -> Traced:
     if len(axes[0]) != len(axes[1]) or any(not -n <= a < n for n, of in zip(ranks, axes, strict=True) for a in of):
         msg = f"axes={given['axes']!r:.60} are not pairs of axes of tensors of {ranks[0]} and {ranks[1]}"
         raise FormatError(msg)
-    one, other = [*_LETTERS[: ranks[0]]], [*_LETTERS[13 : 13 + ranks[1]]]
+    if max(ranks) > len(_LETTERS):
+        msg = f"tensors of {max(ranks)} axes are not supported here"
+        raise UnsupportedError(msg)
+    one, other = [*_LETTERS[: ranks[0]]], [*_OTHERS[: ranks[1]]]
     for a, b in zip(*axes, strict=True):
         other[b] = one[a]
     result = [c for c in one if c not in other] + [c for c in other if c not in one]

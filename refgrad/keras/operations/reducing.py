@@ -79,7 +79,7 @@ def _product(drawing: Drawing, given: Mapping[str, Any]) -> Traced:
     """Along one axis after the other: the product of its entries."""
     x = given["x"]
     for axis in axes_of(given):
-        parts = [drawing.add(Take((index,), axis), x) for index in drawing.axis(x, axis)]
+        parts = [drawing.add(Take((index,), axis), x) for index in range(x.shape[axis])]
         x = drawing.add(Multiply(), *parts)
     return x if given["keepdims"] else drawing.add(Sum(axes_of(given)), x)
 

@@ -13,7 +13,7 @@ from refgrad.errors import FormatError, MismatchError, UnsupportedError, naming
 from refgrad.keras import values
 from refgrad.keras.arguments import Arguments, Slot
 from refgrad.keras.rows import REQUIRED
-from refgrad.limits import Limits
+from refgrad.limits import Budget
 from refgrad.ops import Op
 
 
@@ -40,9 +40,10 @@ class Recipe:
 class Drawing:
     """The ops of one call of an operation, put down one after the other."""
 
-    def __init__(self, shapes: Sequence[Shape], generation: int, limits: Limits) -> None:
+    def __init__(self, shapes: Sequence[Shape], generation: int, budget: Budget) -> None:
         self.generation = generation
-        self.limits = limits
+        self.budget = budget
+        self.limits = budget.limits
         self.given = [Traced(index, shape) for index, shape in enumerate(shapes)]
         self._steps: list[tuple[Op, tuple[int, ...]]] = []
 
@@ -52,15 +53,13 @@ class Drawing:
             shape = op.shape(*(tensor.shape for tensor in tensors))
         except ValueError as error:
             raise MismatchError(str(error)) from None
-        self.limits.check("calls", len(self._steps) + 1, "ops of one operation")
+        self.budget.count("calls", 1, "calls of layers and ops of operations")
         self._steps.append((op, tuple(tensor.index for tensor in tensors)))
         return Traced(len(self.given) + len(self._steps) - 1, values.bounded(shape, self.limits))
 
-    def axis(self, x: Traced, axis: int, copies: int = 1) -> list[int]:
-        """The places along an axis that may be picked, so many times; refused if that would be very many."""
-        n = x.shape[axis]
-        self.limits.check("picked", n * copies, f"entries of axis {axis} of features of shape {x.shape!s:.60}")
-        return list(range(n)) * copies
+    def listable(self, count: int, x: Traced, axis: int) -> None:
+        """Refuse to list very many entries of an axis."""
+        self.limits.check("picked", count, f"entries of axis {axis} of features of shape {x.shape!s:.60}")
 
     def recipe(self, outputs: Traced | Sequence[Traced]) -> Recipe:
         """All of it, with the outputs of the call."""
@@ -121,10 +120,10 @@ class Operation:
         arguments: Arguments,
         shapes: Sequence[Shape],
         generation: int,
-        limits: Limits,
+        budget: Budget,
     ) -> Recipe:
         """The ops of a call on tensors of these shapes."""
-        drawing = Drawing(shapes, generation, limits)
+        drawing = Drawing(shapes, generation, budget)
         return drawing.recipe(self.draw(drawing, self.bound(options, arguments, drawing)))
 
 
@@ -155,4 +154,4 @@ def operand(value: Any) -> Traced | Array:
     if isinstance(value, list) and any(isinstance(entry, Traced) for entry in value):
         msg = "a list of tensors stands where one tensor or a constant is supported; stack them first"
         raise UnsupportedError(msg)
-    return value if hasattr(value, "dtype") else values.numbers(value)
+    return values.numbers(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -20,7 +20,7 @@ def _flip(drawing: Drawing, given: Mapping[str, Any]) -> Traced:
     if not given["axis"]:
         raise UnsupportedError(BATCH)
     for axis in values.feature_axes(given["axis"], x.shape):
-        x = taken(drawing, x, axis, drawing.axis(x, axis)[::-1])
+        x = taken(drawing, x, axis, range(x.shape[axis])[::-1])
     return x
 
 
@@ -35,7 +35,8 @@ def _roll(drawing: Drawing, given: Mapping[str, Any]) -> Traced:
         raise FormatError(msg)
     for shift, axis in zip(shifts, axes, strict=True):
         n = x.shape[axis]
-        x = taken(drawing, x, axis, [(i - shift) % n for i in drawing.axis(x, axis)])
+        drawing.listable(n, x, axis)
+        x = taken(drawing, x, axis, [(i - shift) % n for i in range(n)])
     return x
 
 
@@ -45,11 +46,12 @@ def _repeat(drawing: Drawing, given: Mapping[str, Any]) -> Traced:
     if given["axis"] is None:
         raise UnsupportedError(BATCH)
     axis = values.feature_axis(given["axis"], x.shape)
+    drawing.listable(x.shape[axis], x, axis)
     counts = given["repeats"] * x.shape[axis] if len(given["repeats"]) == 1 else given["repeats"]
     if len(counts) != x.shape[axis] or any(count < 0 for count in counts):
         msg = f"repeats={list(given['repeats'])} are not the numbers of copies of {x.shape[axis]} entries"
         raise FormatError(msg)
-    drawing.limits.check("picked", sum(counts), f"repeated entries of axis {axis}")
+    drawing.listable(sum(counts), x, axis)
     return taken(drawing, x, axis, [i for i, count in enumerate(counts) for _ in range(count)])
 
 
@@ -62,7 +64,10 @@ def _tile(drawing: Drawing, given: Mapping[str, Any]) -> Traced:
     if len(counts) > rank + 1 or counts[0] != 1:
         raise UnsupportedError(BATCH)
     for axis, count in zip(range(-rank, 0), counts[1:], strict=True):
-        x = taken(drawing, x, axis, drawing.axis(x, axis, max(count, 0)))
+        if count == 1:
+            continue
+        drawing.listable(x.shape[axis] * count, x, axis)
+        x = taken(drawing, x, axis, list(range(x.shape[axis])) * count)
     return x
 
 
@@ -81,10 +86,10 @@ def _take(drawing: Drawing, given: Mapping[str, Any]) -> Traced:
     return reshaped(drawing, found, (*x.shape[:place], *indices.shape, *x.shape[place + 1 :]))
 
 
-def _parts(drawing: Drawing, x: Traced, axis: int, stops: list[int]) -> list[Traced]:
+def _parts(drawing: Drawing, x: Traced, axis: int, stops: Sequence[int]) -> list[Traced]:
     """An axis cut before each of some places."""
     n = x.shape[axis]
-    return [taken(drawing, x, axis, list(range(n)[start:stop])) for start, stop in pairwise([0, *stops, n])]
+    return [taken(drawing, x, axis, range(n)[start:stop]) for start, stop in pairwise([0, *stops, n])]
 
 
 def _split(drawing: Drawing, given: Mapping[str, Any]) -> list[Traced]:
@@ -96,7 +101,7 @@ def _split(drawing: Drawing, given: Mapping[str, Any]) -> list[Traced]:
         if where < 1 or n % where:
             msg = f"an axis of {n} entries has no {where} equal parts"
             raise FormatError(msg)
-        return _parts(drawing, x, axis, drawing.axis(x, axis)[n // where :: n // where])
+        return _parts(drawing, x, axis, range(n)[n // where :: n // where])
     return _parts(drawing, x, axis, some(where))
 
 
@@ -122,7 +127,7 @@ def _unstack(drawing: Drawing, given: Mapping[str, Any]) -> list[Traced]:
         raise FormatError(msg)
     place = len(x.shape) + axis
     rest = (*x.shape[:place], *x.shape[place + 1 :])
-    return [reshaped(drawing, taken(drawing, x, axis, [index]), rest) for index in drawing.axis(x, axis)]
+    return [reshaped(drawing, taken(drawing, x, axis, [index]), rest) for index in range(x.shape[axis])]
 
 
 def _key(value: Any) -> list[Any]:
@@ -160,7 +165,7 @@ def _get_item(drawing: Drawing, given: Mapping[str, Any]) -> Traced:
             if item.step == 0:
                 msg = "a slice has the step 0"
                 raise FormatError(msg)
-            x = taken(drawing, x, axis, drawing.axis(x, axis)[item])
+            x = taken(drawing, x, axis, range(x.shape[axis])[item])
             shape.append(x.shape[axis])
         else:
             x = taken(drawing, x, axis, [item])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from refgrad.arrays import Shape
@@ -44,9 +44,12 @@ def permuted(drawing: Drawing, x: Traced, order: tuple[int, ...]) -> Traced:
     return drawing.add(Permute(tuple(axis - rank - 1 for axis in order[1:])), x)
 
 
-def taken(drawing: Drawing, x: Traced, axis: int, indices: list[int]) -> Traced:
+def taken(drawing: Drawing, x: Traced, axis: int, indices: Sequence[int]) -> Traced:
     """The entries of a feature axis, counted from the end, at indices that may be negative."""
     n = x.shape[axis]
+    if indices == range(n):
+        return x
+    drawing.budget.count("picked", len(indices), f"entries of axis {axis} and those picked before, by all operations")
     if not indices:
         msg = f"it takes nothing of axis {axis} of features of shape {x.shape}"
         raise UnsupportedError(msg)
@@ -54,7 +57,7 @@ def taken(drawing: Drawing, x: Traced, axis: int, indices: list[int]) -> Traced:
         msg = f"index {next(i for i in indices if not -n <= i < n)} is none of an axis of {n} entries"
         raise FormatError(msg)
     found = tuple(index % n for index in indices)
-    return x if found == tuple(range(n)) else drawing.add(Take(found, axis), x)
+    return x if len(found) == n and found == tuple(range(n)) else drawing.add(Take(found, axis), x)
 
 
 def _reshape(drawing: Drawing, given: Mapping[str, Any]) -> Traced:
