@@ -35,7 +35,7 @@ class LayerCoverage:
 
     `on`: right of the lowest kink; `off`: on it, or left of it; `both`: one in some sample, the other in another;
     `near`: within 8 σ of a kink; `dead`: with the slope 0 in every sample. `weights` are those of the affine map before
-    that lead to dead units only: any other numbers in their place would have given the same Jacobians.
+    that lead to dead units only: as long as these stay dead, other numbers would give the same Jacobians.
     """
 
     layer: str
