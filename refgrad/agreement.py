@@ -37,18 +37,20 @@ class Agreement:
 
     The bound of a Jacobian is the project's tolerance times max|J| over the set, of one output by one input; of a value
     the same of max|y|, or 8 σ of its rounding error where that is more. Entries count through all outputs, and for the
-    Jacobian through all outputs by all inputs. Near a kink the slope is a choice: any finite one will do, and only
-    values are held to their bound; near a jump any finite value will do. `judged` are the samples held to all
-    bounds: those away from kinks, with finite numbers and a finite rounding error.
+    Jacobian through all outputs by all inputs; `…_numbers` (batch, 2) are ours and theirs there. Near a kink the slope
+    is a choice: any finite one will do, and only values are held to their bound; near a jump any finite value will do.
+    `judged` are the samples held to all bounds: those away from kinks, with finite numbers and a finite rounding error.
     """
 
     value_error: Array
     value_bound: Array
     value_entry: npt.NDArray[np.intp]
+    value_numbers: Array
     jacobian_error: Array
     jacobian_bound: Array
     jacobian_scale: float
     jacobian_entry: npt.NDArray[np.intp]
+    jacobian_numbers: Array
     kinks: NearKinks
     agrees: Mask
     judged: Mask
@@ -75,6 +77,12 @@ def _difference(ours: Array, theirs: Array) -> Array:
 
 def _scale(array: Array) -> float:
     return float(np.max(np.abs(array), initial=0, where=np.isfinite(array)))
+
+
+def _there(ours: Sequence[Array], theirs: Sequence[Array], entry: npt.NDArray[np.intp]) -> Array:
+    """Both numbers at an entry of each sample, `(batch, 2)`."""
+    pair = (np.concatenate([*side], axis=1)[np.arange(len(entry)), entry] for side in (ours, theirs))
+    return np.stack([*pair], axis=1)
 
 
 def _alike(ours: Sequence[Any], theirs: Sequence[Any], what: str) -> tuple[list[Array], list[Array]]:
@@ -139,10 +147,12 @@ def compare(
         value_error=value_gap[samples, value_entry],
         value_bound=value_bound[samples, value_entry],
         value_entry=value_entry,
+        value_numbers=_there(y, y_other, value_entry),
         jacobian_error=jacobian_gap[samples, jacobian_entry],
         jacobian_bound=jacobian_bound[samples, jacobian_entry],
         jacobian_scale=max(map(_scale, j)),
         jacobian_entry=jacobian_entry,
+        jacobian_numbers=_there(j, j_other, jacobian_entry),
         kinks=kinks,
         agrees=value_ok & jacobian_ok,
         judged=finite & ~kinks.near,

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 import refgrad
+from refgrad.auditing.coverage import Coverage, LayerCoverage
 from refgrad.auditing.page import html
 from refgrad.auditing.provenance import digest
 from refgrad.auditing.report import SCHEMA, Report
@@ -50,12 +51,18 @@ def report(samples, against="TensorFlow", **more):
     return Report(samples, against, model, 2.0, judged, judged < 0.9, **more)
 
 
+REACHED = Coverage(9, (LayerCoverage(EVIL, 3, 2, 1, 1, 0, 1, 4),))
 REPORTS = {
     "empty": report(rows(0)),
     "one": report(rows(1)),
     "passing": report(rows(200)),
     "mixed": report(mixed()),
-    "evil": report(mixed(EVIL), EVIL, provenance={"cpu": {"name": EVIL}, "command": EVIL}, coverage=EVIL),
+    "evil": report(
+        mixed(EVIL),
+        EVIL,
+        provenance={"cpu": {"name": EVIL}, "command": EVIL},
+        coverage=REACHED,
+    ),
 }
 NAN = rows(20)
 for field in ("error", "bound", "ratio", "value_error", "value_ratio", "distance", "ours", "theirs", "truth"):

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from refgrad.agreement import Agreement, Answer, compare
 from refgrad.arrays import Array, Shape
 from refgrad.auditing import truth
+from refgrad.auditing.coverage import coverage
 from refgrad.auditing.frameworks import FRAMEWORKS
 from refgrad.auditing.frameworks.reference import Question, Reference
 from refgrad.auditing.provenance import gathered
@@ -22,6 +23,7 @@ from refgrad.errors import InputError
 from refgrad.inputs import as_floats, as_inputs
 from refgrad.network import Network, answer
 from refgrad.options import Engine
+from refgrad.rounding import NEAR
 
 Function = Callable[[Any], tuple[Any, Any]]
 
@@ -64,18 +66,30 @@ def _entry(entry: int, shapes: Sequence[Shape]) -> tuple[int, str]:
     raise IndexError(msg)
 
 
+def _is_value(agreement: Agreement) -> npt.NDArray[np.bool_]:
+    """Whether it is the value of a sample that is out, rather than the Jacobian, which may differ near a kink."""
+    value_out = agreement.value_error > agreement.value_bound
+    excused = agreement.kinks.near & np.isfinite(agreement.jacobian_error)
+    found: npt.NDArray[np.bool_] = value_out & (excused | (agreement.jacobian_error <= agreement.jacobian_bound))
+    return found
+
+
+def _deviations(error: Array, bound: Array) -> Array:
+    """Errors in deviations of rounding: bounds are taken as 8."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        found: Array = np.where(error == 0, 0, NEAR * error / bound)
+    return found
+
+
 def _where(net: Network, agreement: Agreement, sample: int) -> str:
     """The unit near a kink, or the entry furthest beyond its bound, of the value or of the Jacobian."""
     outs, ins = net.output_shapes, net.input_shapes
     ys = net.output_names if len(outs) > 1 else ("y",)
     xs = net.input_names if len(ins) > 1 else ("x",)
-    value_out = agreement.value_error[sample] > agreement.value_bound[sample]
     if agreement.kinks.near[sample] and agreement.agrees[sample]:
         node = net.graph.nodes[agreement.kinks.node[sample]]
         return f"{node.name}[{agreement.kinks.unit[sample]}]"
-    # Near a kink the Jacobian may differ: there it is the value that is out, unless the Jacobian is not even finite.
-    excused = agreement.kinks.near[sample] and np.isfinite(agreement.jacobian_error[sample])
-    if value_out and (excused or agreement.jacobian_error[sample] <= agreement.jacobian_bound[sample]):
+    if _is_value(agreement)[sample]:
         place, index = _entry(agreement.value_entry[sample], outs)
         return f"{ys[place]}[{index}]"
     place, both = _entry(agreement.jacobian_entry[sample], [out + features for out in outs for features in ins])
@@ -92,7 +106,11 @@ def _verdicts(net: Network, agreement: Agreement) -> npt.NDArray[np.void]:
     )
     rows["error"], rows["bound"] = agreement.jacobian_error, agreement.jacobian_bound
     rows["value_error"], rows["value_bound"] = agreement.value_error, agreement.value_bound
-    rows["distance"] = np.inf
+    rows["ratio"] = _deviations(agreement.jacobian_error, agreement.jacobian_bound)
+    rows["value_ratio"] = _deviations(agreement.value_error, agreement.value_bound)
+    numbers = np.where(_is_value(agreement)[:, None], agreement.value_numbers, agreement.jacobian_numbers)
+    rows["ours"], rows["theirs"], rows["truth"] = *numbers.T, np.nan
+    rows["distance"] = agreement.kinks.distance
     rows["where"] = [_where(net, agreement, sample) for sample in range(len(rows))]
     return rows
 
@@ -145,5 +163,6 @@ def audit(
         scale=agreement.jacobian_scale,
         judged=agreement.share,
         vacuous=agreement.vacuous,
+        coverage=coverage(net, inputs),
         provenance=gathered(net, inputs, {"against": against if isinstance(against, str) else theirs.how, **chosen}),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import astuple
 from importlib.resources import files
 from typing import TYPE_CHECKING
 
@@ -150,7 +151,12 @@ def _broken(parts: Iterable[str]) -> list[str]:
 def _coverage(report: Report) -> Markup:
     if report.coverage is None:
         return element("p", "It was not recorded which units these samples reached.")
-    return lines(str(report.coverage).splitlines())
+    rows = [[str(cell) for cell in astuple(layer)] for layer in report.coverage.layers]
+    heads = ("Layer", "Units", "On", "Off", "Both", "Near a kink", "Dead", "Weights not vouched for")
+    said = element("p", f"{report.coverage.summary()}.")
+    return (
+        joined((said, table("Units that have kinks, by what they were in any sample", heads, rows))) if rows else said
+    )
 
 
 def _flat(prefix: str, value: object) -> list[tuple[str, object]]:

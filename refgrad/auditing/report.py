@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from refgrad.auditing.coverage import Coverage
 from refgrad.auditing.page import html
 from refgrad.auditing.text import summary
 from refgrad.auditing.verdicts import OK, SAMPLE, VERDICTS
@@ -35,7 +36,7 @@ class Report:
     scale: float
     judged: float
     vacuous: bool
-    coverage: Any = None
+    coverage: Coverage | None = None
     provenance: dict[str, Any] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -85,6 +86,7 @@ class Report:
             "judged": self.judged,
             "vacuous": self.vacuous,
             "worst": self.worst,
+            "coverage": None if self.coverage is None else asdict(self.coverage),
             "provenance": self.provenance,
             "samples": rows,
         }

@@ -81,6 +81,8 @@ def summary(report: Report, paint: Paint = plain) -> str:
             lines += _details(report, name)
     if report.vacuous:
         lines.append(f"  {_few(report)}")
+    if report.coverage is not None and report.coverage.units:
+        lines.append(f"  {report.coverage.summary()}")
     if report.worst is not None:
         row = report.samples[report.worst]
         relative = row["error"] / report.scale if report.scale else row["error"]

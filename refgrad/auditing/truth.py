@@ -56,7 +56,8 @@ def settled(agreement: Agreement) -> Agreement:
 
 
 def named(rows: npt.NDArray[np.void], known: Truth) -> npt.NDArray[np.void]:
-    """Verdicts that name the flipped units of samples near a kink."""
+    """Verdicts that know the truth, and name the flipped units of samples near a kink."""
+    rows["tier"], rows["truth"] = 1, rows["theirs"]
     for row, units in zip(rows, known.flipped, strict=True):
         if units and row["verdict"] == NEAR_KINK.name:
             more = f" and {len(units) - 2} more" if len(units) > 2 else ""

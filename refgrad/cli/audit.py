@@ -10,6 +10,7 @@ import numpy as np
 
 from refgrad.arrays import Array
 from refgrad.auditing.audit import audit as compare
+from refgrad.auditing.coverage import chosen
 from refgrad.auditing.text import coloured, plain, summary
 from refgrad.cli.inputs import inputs
 from refgrad.cli.models import model
@@ -17,9 +18,14 @@ from refgrad.cli.say import say, say_json, shows_colour
 from refgrad.cli.silence import silenced
 from refgrad.network import Network
 
+_AUTO = 1000
+"""How many inputs `--samples auto` chooses."""
 
-def _drawn(net: Network, samples: int, seed: int) -> dict[str, Array]:
-    """Standard normal inputs."""
+
+def _drawn(net: Network, samples: int | str, seed: int) -> dict[str, Array]:
+    """Standard normal inputs, or those that turn on what units they can."""
+    if isinstance(samples, str):
+        return dict(zip(net.input_names, chosen(net, _AUTO, seed), strict=True))
     rng = np.random.default_rng(seed)
     ends = zip(net.input_names, net.input_shapes, strict=True)
     return {name: rng.normal(size=(samples, *shape)).astype(net.dtype) for name, shape in ends}

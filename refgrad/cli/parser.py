@@ -28,6 +28,10 @@ def _count(text: str) -> int:
     return int(text)
 
 
+def _samples(text: str) -> int | str:
+    return text if text == "auto" else _count(text)
+
+
 def _seed(text: str) -> int:
     if not text.isascii() or not text.isdecimal():
         msg = f"{text!r} is not a whole number from 0 up"
@@ -98,7 +102,13 @@ _OPTIONS = {
     ),
     "reference": _option("--reference", metavar="FILE", help="the model file that the framework loads (MODEL)"),
     "at": _option("--input", action="append", metavar="X", help=f"{_INPUT}; '-': CSV from standard input"),
-    "samples": _option("--samples", type=_count, default=1000, metavar="N", help="standard normal inputs (1000)"),
+    "samples": _option(
+        "--samples",
+        type=_samples,
+        default=1000,
+        metavar="N",
+        help="standard normal inputs (1000); auto: 1000 that turn on what units they can",
+    ),
     "seed": _option("--seed", type=_seed, default=0, metavar="S", help="seed of --samples (0)"),
     "html": _option("--html", metavar="R", help="write the report as one HTML page, too"),
     "plot": _option("--plot", default="refgrad-demo.png", metavar="PNG", help="where the plot goes (%(default)s)"),
