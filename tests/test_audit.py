@@ -245,8 +245,8 @@ def test_a_large_audit_is_worked_in_pieces(monkeypatch):
     monkeypatch.setattr("refgrad.agreement.MAX_BYTES", 1000)
     pieces = refgrad.audit(NET, X, honest(NET))
     for name in SAMPLE.names:
-        if name == "distance":  # BLAS rounds by the length of the batch
-            np.testing.assert_allclose(pieces.samples[name], whole.samples[name], rtol=1e-5)
+        if name == "distance":  # in σ: BLAS rounds by the length of the batch
+            np.testing.assert_allclose(pieces.samples[name], whole.samples[name], rtol=1e-5, atol=4)
         else:
             np.testing.assert_array_equal(pieces.samples[name], whole.samples[name])
 
