@@ -86,8 +86,8 @@ def load(
 
     `custom` says what layers of your own classes compute: the name of each class, and a function that is given a
     [CustomLayer][refgrad.keras.custom.CustomLayer] and gives a list of `refgrad.ops`, or of triples (kernel, bias or
-    None, activation name), one after the other. It is called for layers of that class and for nothing else, and not
-    in a child process: give it no `isolate`.
+    None, activation name), one after the other. It is called for layers of a class of that name, Keras's own too if
+    that has the name, and for nothing else, and not in a child process: give it no `isolate`.
     """
     file = as_file(path, "the model")
     if limits is not None and not isinstance(limits, Limits):
@@ -111,5 +111,6 @@ def from_keras(model: Any) -> Network:
     from refgrad.keras import build, live
     from refgrad.keras.rewriting import noting
 
-    with naming(f"the live model {getattr(model, 'name', '')!r}"), noting():
+    name = getattr(model, "name", None)
+    with naming("the live model" if name is None else f"the live model {name!r}"), noting():
         return Network(build.build(live.read(model)))
