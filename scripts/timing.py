@@ -12,6 +12,9 @@ import numpy as np
 BLOCK = 2e-3
 """Seconds of calls in a row: single calls that take turns would measure cold caches."""
 
+REST = 2e-2
+"""Seconds between blocks: threads of the one before still spin for a while, on cores that the next one counts on."""
+
 
 def _block(run: Callable[[], Any], calls: int) -> float:
     start = time.perf_counter()
@@ -33,6 +36,8 @@ def interleaved(ways: Mapping[str, Callable[[], Any]], seconds: float, least: in
     while turns < least or time.perf_counter() - start < seconds:
         turns += 1
         for name, run in ways.items():
+            time.sleep(REST)
+            run()
             found[name].append(_block(run, calls[name]))
     return {name: statistics.median(times) for name, times in found.items()}
 
