@@ -20,11 +20,12 @@ Mask = npt.NDArray[np.bool_]
 class NearKinks:
     """For each sample: whether a unit is near a kink, and near a jump, and which node and unit is nearest to one.
 
-    Distance is measured in rounding errors; `node` is -1 where nothing has kinks.
+    `distance` is measured in rounding errors; where nothing has kinks it is infinite, and `node` is -1.
     """
 
     near: Mask
     jump: Mask
+    distance: Array
     node: npt.NDArray[np.intp]
     unit: npt.NDArray[np.intp]
 
@@ -97,4 +98,4 @@ def near_kinks(point: Linearization, sigma: Sequence[Array]) -> NearKinks:
         closer = ratio[samples, unit] < least
         least[closer] = ratio[samples, unit][closer]
         nearest_node[closer], nearest_unit[closer] = index, unit[closer]
-    return NearKinks(least <= NEAR, jump, nearest_node, nearest_unit)
+    return NearKinks(least <= NEAR, jump, least, nearest_node, nearest_unit)
