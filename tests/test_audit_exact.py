@@ -49,7 +49,7 @@ def test_a_flipped_unit_is_named():
     row = report.samples[0]
     assert (row["verdict"], row["where"]) == ("kink_flip", "dense_0/relu[0]")
     assert row["error"] == 1 + STEP
-    assert "kink_flip: rounding puts a unit on another side" in report.summary()
+    assert "kink_flip: rounding puts units on another side" in report.summary()
     truth = refgrad.exact.value_and_jacobian(net, x)
     assert refgrad.exact.flips(net, [x[:, None]], truth) == [("dense_0/relu[0]",), *[()] * 30]
 

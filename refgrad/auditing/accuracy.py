@@ -2,7 +2,7 @@
 
 The slope that a framework takes at z differs from f′(z) by at most c u max(1, |f′(z)|), u the unit roundoff. Each c was
 measured on eager TensorFlow 2.21 in float32, on a CPU, at 20001 points of [−20, 20] and as many of [−2, 2], against the
-row in float64, and rounded up. `tests/test_noise.py` measures again, and fails where a c is too small, or twice too large.
+row in float64, and rounded up. `tests/test_noise.py` measures again, and fails where a c is too small or twice too big.
 Other frameworks and devices were not measured.
 """
 
