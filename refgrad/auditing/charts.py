@@ -132,9 +132,8 @@ def histogram(samples: Rows) -> Markup:
         for place in np.flatnonzero(counts["all"])
     ]
     caption = (
-        "How large the errors are for what rounding makes of them: 1 is the standard deviation that the noise model "
-        f"gives an entry. Beyond the dashed line at {NEAR:g} an error is no noise. Both axes are logarithmic; the "
-        "narrow bars in front are the samples that fail."
+        f"How large the errors are for what rounding may make of them: {NEAR:g}, the dashed line, is the bound itself. "
+        "Beyond it an error is no noise. Both axes are logarithmic; the narrow bars in front are the samples that fail."
     )
     more = table("Samples by error ÷ noise", ("error ÷ noise", "samples", "of them fail"), rows)
     return _figure("histogram", "Histogram of error ÷ noise", caption, drawn, text, more)

@@ -72,9 +72,9 @@ SAMPLE = np.dtype(
 `side` is whose answer the verdict is about: "ours", "theirs", "both", or "" where nothing is off or nobody can tell;
 `tier` is how it was found: 0 float64 and the noise model, 1 exact truth, 2 sides of kinks tried and rigorous bounds.
 `error`, `bound` and `ratio` are of the entry of the Jacobian furthest beyond its bound: the absolute error, what it may
-be, and how many deviations of rounding it is; `value_…` the same of the value. `where` names that entry, dy[j]/dx[i],
-or y[j] where it is the value that is off, and `ours`, `theirs` and `truth` are the numbers there (truth is NaN where it
-was not asked for). `layer` and `units` are the units on another side of a kink, or on one, and `distance` how many
-deviations the nearest kink is away (inf where there is none). `fault` is what explains a discrepancy, where something
-was found that does.
+be, and how many deviations of rounding it is, if the bound is 8 of them; `value_…` the same of the value. `where` names
+that entry, dy[j]/dx[i], or y[j] where it is the value that is off, and `ours`, `theirs` and `truth` are the numbers
+there (truth is NaN where it was not asked for). `layer` and `units` are the units on another side of a kink, or on one,
+and `distance` how many deviations the nearest kink is away (inf where there is none). `fault` is what explains a
+discrepancy, where something was found that does.
 """
