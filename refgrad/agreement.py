@@ -85,14 +85,19 @@ def _there(ours: Sequence[Array], theirs: Sequence[Array], entry: npt.NDArray[np
     return np.stack([*pair], axis=1)
 
 
-def _alike(ours: Sequence[Any], theirs: Sequence[Any], what: str) -> tuple[list[Array], list[Array]]:
-    """Both as float64 `(batch, entries)` each; only the same shapes mean the same thing."""
-    found = [array.shape for array in theirs]
-    wanted = [array.shape for array in ours]
-    if found != wanted:
-        shapes = [", ".join(map(str, shape)) for shape in (found, wanted)]
-        msg = f"the {what} to compare with has shape {shapes[0]}; {shapes[1]} is expected"
-        raise InputError(msg)
+def check_shapes(ours: Answer, theirs: Answer) -> None:
+    """Refuse an answer of other shapes: only the same shapes mean the same thing."""
+    parts = ("value", ours.values, theirs.values), ("Jacobian", _joined(ours.jacobians), _joined(theirs.jacobians))
+    for what, one, other in parts:
+        wanted, found = ([array.shape for array in side] for side in (one, other))
+        if found != wanted:
+            shapes = [", ".join(map(str, shape)) for shape in (found, wanted)]
+            msg = f"the {what} to compare with has shape {shapes[0]}; {shapes[1]} is expected"
+            raise InputError(msg)
+
+
+def _wide(ours: Sequence[Any], theirs: Sequence[Any]) -> tuple[list[Array], list[Array]]:
+    """Both as float64 `(batch, entries)` each."""
     return tuple([flat(array).astype(np.float64) for array in arrays] for arrays in (ours, theirs))  # type: ignore[return-value]
 
 
@@ -120,8 +125,9 @@ def compare(
 ) -> Agreement:
     """Compare two answers about a graph at inputs `(batch, *in)`; `error` is what theirs may be off by its method."""
     sigma, kinks = _rounding(graph, inputs)
-    y, y_other = _alike(ours.values, theirs.values, "value")
-    j, j_other = _alike(_joined(ours.jacobians), _joined(theirs.jacobians), "Jacobian")
+    check_shapes(ours, theirs)
+    y, y_other = _wide(ours.values, theirs.values)
+    j, j_other = _wide(_joined(ours.jacobians), _joined(theirs.jacobians))
 
     relative = tolerance(graph)
     noise = [NEAR * flat(deviation) for deviation in sigma]

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 Array = npt.NDArray[np.floating[Any]]
 Shape = tuple[int, ...]
+Scalar = TypeVar("Scalar", bound=np.generic)
 
 MOST_AXES = 30
 """The most axes of a sample: NumPy's arrays have 64 at most, and a Jacobian has those of an output and of an input."""
 
 
-def flat(array: Array) -> Array:
+def flat(array: npt.NDArray[Scalar]) -> npt.NDArray[Scalar]:
     """`(batch, …)` as `(batch, entries)`, be there samples or not."""
     return array.reshape(len(array), math.prod(array.shape[1:]))
 

@@ -114,10 +114,10 @@ def check(option: str, value: Any, allowed: Any) -> None:
         raise InputError(msg)
 
 
-def check_count(option: str, value: Any) -> None:
-    """Refuse what is no whole number above 0."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
-        msg = f"{option}={value!r} is not a whole number above 0"
+def check_count(option: str, value: Any, least: int = 1) -> None:
+    """Refuse what is no whole number, or less than `least`."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < least:
+        msg = f"{option}={value!r} is not a whole number above {least - 1}"
         raise InputError(msg)
 
 

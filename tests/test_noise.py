@@ -12,8 +12,9 @@ import refgrad
 from refgrad.activations import ACTIVATIONS
 from refgrad.agreement import Answer
 from refgrad.auditing.accuracy import PIECEWISE, SLOPES
+from refgrad.auditing.gaps import Bounds, numbers
 from refgrad.auditing.noise import jacobian_variances
-from refgrad.auditing.screening import in_double, screen
+from refgrad.auditing.screening import in_double, screen, share_of_double, value_floor
 from refgrad.derivatives.products import linearize
 from refgrad.graph import Node
 from refgrad.network import answer
@@ -21,6 +22,13 @@ from refgrad.ops import Elementwise
 from tests.cases import CASES
 
 U = 2.0**-24
+
+
+def screened(net, x, answers):
+    graph, r = net.graph, share_of_double(net.graph)
+    floor = value_floor(graph, answers["ours"])
+    given = {side: numbers(found) for side, found in answers.items()}
+    return screen(graph, in_double(graph), [x], given, dict.fromkeys(answers, Bounds(np.hypot(1, r), floor)))
 
 
 def variance(net, x):
@@ -66,7 +74,7 @@ def test_real_errors_are_within_the_model(case):
     for mode in ("forward", "reverse"):
         y, jacobian = case.net.value_and_jacobian(x, engine="numpy", mode=mode)
         answers[mode] = Answer((y,), ((jacobian,),))
-    found = screen(case.net.graph, [x], answers)
+    found = screened(case.net, x, answers)
     away = found.distance > 8
     for side, gaps in found.gaps.items():
         assert gaps.inside[away].all(), (side, gaps.ratio[away].max())
@@ -84,7 +92,7 @@ def test_one_entry_that_is_off_by_ten_deviations_is_found():
     for deviations, inside in ((7.0, True), (10.0, False)):
         moved = jacobian.copy()
         moved[4, 1, 2] += deviations * sigma[4, 1, 2]
-        gaps = screen(case.net.graph, [x], {"ours": Answer((y,), ((moved,),))}).gaps["ours"]
+        gaps = screened(case.net, x, {"ours": Answer((y,), ((moved,),))}).gaps["ours"]
         np.testing.assert_array_equal(gaps.inside, (np.arange(20) != 4) | inside)
         assert gaps.entry[4] == 1 * 5 + 2
         assert abs(gaps.ratio[4] - deviations) < 0.01

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from refgrad.ops import Elementwise
+from refgrad.ops.op import Op
 
 SLOPES: Mapping[str, float] = {
     "tanh": 10.0,
@@ -36,3 +37,21 @@ OTHERS = 16.0
 def slope_accuracy(op: Elementwise) -> float:
     """c of an activation."""
     return 0.0 if op.activation in PIECEWISE else SLOPES.get(op.activation, OTHERS)
+
+
+_ONLY_CHOSEN = frozenset({"linear", "abs", "sign"})
+"""Rows that do not round; relu does not if it has no slope below."""
+
+
+def assumed(op: Op) -> float | None:
+    """c of the rigorous bound of an activation's value and slope: four times what was seen; None of rows not measured.
+
+    See `refgrad.exact.enclosure` for what is bounded. Piecewise polynomials take a few operations of their own.
+    """
+    if not isinstance(op, Elementwise):
+        return None
+    if op.activation in _ONLY_CHOSEN or (op.activation == "relu" and op.parameters[1:] == (0.0, 0.0)):
+        return 0.0
+    if op.activation in PIECEWISE:
+        return 8.0
+    return 4 * max(OTHERS, SLOPES[op.activation]) if op.activation in SLOPES else None

@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 
-from refgrad.agreement import Agreement, Answer, compare
-from refgrad.arrays import Array, Shape
+from refgrad.agreement import Answer, check_shapes
+from refgrad.arrays import Array
 from refgrad.auditing import truth
 from refgrad.auditing.coverage import coverage
 from refgrad.auditing.frameworks import FRAMEWORKS
 from refgrad.auditing.frameworks.reference import Question, Reference
+from refgrad.auditing.gaps import Numbers, numbers
 from refgrad.auditing.provenance import gathered
 from refgrad.auditing.report import Report
-from refgrad.auditing.verdicts import DISCREPANT_SUSPECT, NEAR_KINK, OK, SAMPLE
+from refgrad.auditing.rows import rows
+from refgrad.auditing.screening import value_floor
+from refgrad.auditing.tiers import judge
+from refgrad.auditing.verdicts import VERDICTS
 from refgrad.ends import choose
 from refgrad.errors import InputError
 from refgrad.inputs import as_floats, as_inputs
 from refgrad.network import Network, answer
-from refgrad.options import Engine
-from refgrad.rounding import NEAR
+from refgrad.options import Engine, check_count
+from refgrad.rounding import AWAY
 
 Function = Callable[[Any], tuple[Any, Any]]
 
@@ -56,63 +58,15 @@ def _ask(
     return FRAMEWORKS[against](Question(model, config, weights, tuple(inputs), net.graph))
 
 
-def _entry(entry: int, shapes: Sequence[Shape]) -> tuple[int, str]:
-    """Which of several arrays an entry of all of them, one after the other, is in, and its index there as text."""
-    for place, shape in enumerate(shapes):
-        if entry < math.prod(shape):
-            return place, ", ".join(map(str, np.unravel_index(entry, shape)))
-        entry -= math.prod(shape)
-    msg = "an entry beyond all arrays"
-    raise IndexError(msg)
+def _scale(given: Numbers) -> float:
+    """max|J| over the set."""
+    return float(np.max(np.abs(given.jacobian), initial=0, where=np.isfinite(given.jacobian)))
 
 
-def _is_value(agreement: Agreement) -> npt.NDArray[np.bool_]:
-    """Whether it is the value of a sample that is out, rather than the Jacobian, which may differ near a kink."""
-    value_out = agreement.value_error > agreement.value_bound
-    excused = agreement.kinks.near & np.isfinite(agreement.jacobian_error)
-    found: npt.NDArray[np.bool_] = value_out & (excused | (agreement.jacobian_error <= agreement.jacobian_bound))
-    return found
-
-
-def _deviations(error: Array, bound: Array) -> Array:
-    """Errors in deviations of rounding: bounds are taken as 8."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        found: Array = np.where(error == 0, 0, NEAR * error / bound)
-    return found
-
-
-def _where(net: Network, agreement: Agreement, sample: int) -> str:
-    """The unit near a kink, or the entry furthest beyond its bound, of the value or of the Jacobian."""
-    outs, ins = net.output_shapes, net.input_shapes
-    ys = net.output_names if len(outs) > 1 else ("y",)
-    xs = net.input_names if len(ins) > 1 else ("x",)
-    if agreement.kinks.near[sample] and agreement.agrees[sample]:
-        node = net.graph.nodes[agreement.kinks.node[sample]]
-        return f"{node.name}[{agreement.kinks.unit[sample]}]"
-    if _is_value(agreement)[sample]:
-        place, index = _entry(agreement.value_entry[sample], outs)
-        return f"{ys[place]}[{index}]"
-    place, both = _entry(agreement.jacobian_entry[sample], [out + features for out in outs for features in ins])
-    o, i = divmod(place, len(ins))
-    indices = both.split(", ")
-    row, column = ", ".join(indices[: len(outs[o])]), ", ".join(indices[len(outs[o]) :])
-    return f"d{ys[o]}[{row}]/d{xs[i]}[{column}]"
-
-
-def _verdicts(net: Network, agreement: Agreement) -> npt.NDArray[np.void]:
-    rows = np.zeros(len(agreement.agrees), SAMPLE)
-    rows["verdict"] = np.select(
-        [~agreement.agrees, agreement.kinks.near], [DISCREPANT_SUSPECT.name, NEAR_KINK.name], default=OK.name
-    )
-    rows["error"], rows["bound"] = agreement.jacobian_error, agreement.jacobian_bound
-    rows["value_error"], rows["value_bound"] = agreement.value_error, agreement.value_bound
-    rows["ratio"] = _deviations(agreement.jacobian_error, agreement.jacobian_bound)
-    rows["value_ratio"] = _deviations(agreement.value_error, agreement.value_bound)
-    numbers = np.where(_is_value(agreement)[:, None], agreement.value_numbers, agreement.jacobian_numbers)
-    rows["ours"], rows["theirs"], rows["truth"] = *numbers.T, np.nan
-    rows["distance"] = agreement.kinks.distance
-    rows["where"] = [_where(net, agreement, sample) for sample in range(len(rows))]
-    return rows
+def _question(against: Any, model: Any, **options: Any) -> dict[str, Any]:
+    """What was asked, as a report keeps it."""
+    named = f"{model:.300}" if isinstance(model, str) else model if model is None else repr(model)[:300]
+    return {"against": against, "model": named, **options}
 
 
 def audit(
@@ -124,45 +78,55 @@ def audit(
     config: Any = None,
     weights: Any = None,
     engine: Engine = "auto",
+    certify: int | Literal["auto", "all"] = "auto",
+    seed: int = 0,
+    workers: int = 1,
+    progress: bool = False,
 ) -> Report:
     """Compare values and Jacobians at x with those of a framework, of any function x -> (y, J), or the truth.
 
     Several inputs or outputs come and go as they do in `net.value_and_jacobian`.
 
     `model` is the live Keras model or the path of its file (with `config=` or `weights=` as for `load`); where it is
-    not given, the file that `net` was loaded from. A sample is near a kink where a unit that moves with the input is
-    within 8 standard deviations of its own rounding error from it; there the slope is a choice, so only the value is
-    judged (near a jump, where the value is one too, that it is finite). Elsewhere |ΔJ| may be 1e-13 of max|J| over the
-    set in float64, and 64·2⁻²⁴·√(Σ widths) of it in float32.
+    not given, the file that `net` was loaded from. Both answers are held to the network in float64, within 8 standard
+    deviations of the rounding error of each number in the network's own dtype. Where that is not enough, and for
+    `certify` samples drawn with `seed` ("auto": as many as cost little; "all"), they are held to the exact truth, if
+    python-flint is there, computed by so many `workers`. Units near kinks are tried on either side, and on the kink by
+    the rules of frameworks; each verdict is explained by `refgrad.auditing.verdicts`, and docs/audit.md.
 
-    `against="exact"` asks `refgrad.exact`, which knows on which side of its kinks every unit is: a sample near a kink
-    that is right all the same is judged as all others are, and where rounding flips units the report names them, as far
-    as NumPy's own arithmetic shows: sums of other lengths of batch, or of kernels, round differently.
+    `against="exact"` holds refgrad alone to the truth, at every sample.
     """
     if not isinstance(net, Network):
         msg = f"audit() takes a Network, not a {type(net).__name__}"
         raise InputError(msg)
+    if certify not in ("auto", "all"):
+        check_count("certify", certify, least=0)
+    check_count("workers", workers)
     inputs, _ = as_inputs(x, net.input_names, net.input_shapes, net.dtype)
-    ours = answer(net, inputs, engine=engine)
+    found = answer(net, inputs, engine=engine)
+    answers, floor, how, error = {"ours": numbers(found)}, value_floor(net.graph, found), truth.HOW, None
     if against == "exact":
-        known = truth.ask(net, inputs, ours)
-        theirs = Reference(known.answer, truth.HOW)
-        agreement = truth.settled(compare(net.graph, inputs, ours, known.answer))
-        samples = truth.named(_verdicts(net, agreement), known)
+        certify = "all"
     else:
         theirs = _ask(net, inputs, against, model, config, weights)
-        agreement = compare(net.graph, inputs, ours, theirs.answer, theirs.error)
-        samples = _verdicts(net, agreement)
-    origin = net.graph.provenance
-    chosen = {"model": model if model is None else f"{model:.300}" if isinstance(model, str) else repr(model)[:300]}
-    chosen["engine"] = engine
+        check_shapes(found, theirs.answer)
+        answers["theirs"], how = numbers(theirs.answer), theirs.how
+        error = None if theirs.error is None else numbers(theirs.error)
+    with np.errstate(all="ignore"):  # infinities and NaN are what the comparison is about
+        judged = judge(
+            net, inputs, answers, floor, error=error, certify=certify, seed=seed, workers=workers, progress=progress
+        )
+    samples, origin = rows(net, judged, answers["ours"], answers.get("theirs")), net.graph.provenance
+    told = judged.finite & ~np.isin(samples["verdict"], [name for name, verdict in VERDICTS.items() if verdict.open])
+    share = float(told.mean()) if len(told) else 0.0
+    asked = _question(against if isinstance(against, str) else how, model, engine=engine, certify=certify, seed=seed)
     return Report(
         samples=samples,
-        against=theirs.how,
+        against=how,
         model={"digest": net.digest, "dtype": net.dtype.name, "writer": origin.writer, "container": origin.container},
-        scale=agreement.jacobian_scale,
-        judged=agreement.share,
-        vacuous=agreement.vacuous,
+        scale=_scale(answers["ours"]),
+        judged=share,
+        vacuous=share < AWAY,
         coverage=coverage(net, inputs),
-        provenance=gathered(net, inputs, {"against": against if isinstance(against, str) else theirs.how, **chosen}),
+        provenance=gathered(net, inputs, asked),
     )

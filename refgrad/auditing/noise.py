@@ -15,6 +15,7 @@ slope is computed to c u (`accuracy`), and at a preactivation that is itself off
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -69,7 +70,7 @@ def _cotangents(point: Linearization, target: int) -> tuple[Vectors, dict[tuple[
 
 def _rows(vectors: Array) -> Array:
     """`(k, batch or 1, *shape)` as `(batch or 1, k, numbers)`."""
-    return np.moveaxis(vectors.reshape(*vectors.shape[:2], -1), 0, 1)
+    return np.moveaxis(vectors.reshape(*vectors.shape[:2], math.prod(vectors.shape[2:])), 0, 1)
 
 
 def _through(cotangents: Array, tangents: Array) -> Array:
@@ -165,6 +166,50 @@ def jacobian_variances(graph: Graph, point: Linearization) -> list[list[Array]]:
             row.append(total)
         found.append(row)
     return found
+
+
+def least_variances(graph: Graph, point: Linearization) -> list[list[Array]]:
+    """No more than `jacobian_variances`, for the cost of tangents: what the last ops add.
+
+    Of each output that is its own node, and the affine map before it where that is an activation's: cotangents are
+    unit vectors there, or slopes, so no others are needed.
+    """
+    u, spread = unit_roundoff(graph.dtype), variances(graph, point.values)
+    pushed = {source: _tangents(point, source) for source in dict.fromkeys(graph.inputs)}
+    shape = len(point.values[graph.inputs[0]])
+    found: list[list[Array]] = []
+    for target in graph.outputs:
+        row = []
+        for source in graph.inputs:
+            total: Array = np.zeros((shape, size(graph, target), size(graph, source)))
+            for index, slope in _last(point, target):
+                own = _own(point, index, pushed[source], spread, u)
+                if own is not None:
+                    total += np.moveaxis(_rows(np.square(slope) * own), 1, 2)
+            row.append(total)
+        found.append(row)
+    return found
+
+
+def _last(point: Linearization, target: int) -> list[tuple[int, Array | float]]:
+    """The nodes whose cotangents are known at an output, and these."""
+    node = point.graph.nodes[target]
+    before = [(node.inputs[0], point.tapes[target])] if isinstance(node.op, Elementwise) else []
+    return [(target, 1.0), *before]
+
+
+def _own(point: Linearization, index: int, tangents: Vectors, spread: Sequence[Array], u: float) -> Array | None:
+    """The variance of what an affine map or an activation adds to its tangents; of other ops nothing is said."""
+    graph = point.graph
+    op, inputs = graph.nodes[index].op, graph.nodes[index].inputs
+    if index not in tangents or not isinstance(op, Affine | Elementwise) or inputs[0] not in tangents:
+        return None
+    before = tangents[inputs[0]]
+    if isinstance(op, Affine):
+        kernel = op.kernel.astype(np.float64)
+        return u**2 * _sums(before, np.square(kernel), kernel, tangents[index])
+    (source,) = inputs
+    return np.square(before) * slope_variance(op, point.values[source], spread[source], graph.dtype)
 
 
 def _added(

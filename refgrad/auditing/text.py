@@ -33,7 +33,7 @@ def coloured(text: str, how: str) -> str:
 def _few(report: Report) -> str:
     if not len(report.samples):
         return "no samples: too few to tell"
-    return f"only {report.judged:.0%} of the samples are finite and away from kinks: too few to tell"
+    return f"only {report.judged:.0%} of the samples are finite and could be judged: too few to tell"
 
 
 def headline(report: Report) -> str:

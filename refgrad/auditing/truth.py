@@ -1,18 +1,23 @@
-"""Our own floats against the truth of `refgrad.exact`: which of them are off, and whether a kink is why."""
+"""Tier 1: the exact truth at some samples, as numbers to compare with, and the sides that units are on in it."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from refgrad import exact
-from refgrad.agreement import Agreement, Answer
-from refgrad.arrays import Array
-from refgrad.auditing.verdicts import KINK_FLIP, NEAR_KINK
+from refgrad.agreement import Answer
+from refgrad.arrays import Array, flat
+from refgrad.auditing.gaps import Numbers, numbers
+from refgrad.auditing.sides import Codes, can_be_put, read, true_sides
+from refgrad.derivatives.products import linearize
 from refgrad.ends import choose
+from refgrad.exact.flips import patterns
+from refgrad.exact.truth import names_of
+from refgrad.graph import Graph
 from refgrad.network import Network
 
 HOW = "exact truth (integers and balls, rounded to float64)"
@@ -20,46 +25,58 @@ HOW = "exact truth (integers and balls, rounded to float64)"
 
 @dataclass(frozen=True, eq=False)
 class Truth:
-    """The truth as an answer to compare with, and the units of each sample that rounding puts elsewhere."""
+    """True numbers, or what encloses them where they do not round uniquely, and the exact patterns by layer."""
 
-    answer: Answer
-    flipped: list[tuple[str, ...]]
+    lower: Numbers
+    upper: Numbers
+    patterns: Mapping[str, Any]
+
+    def __getitem__(self, samples: slice) -> Truth:
+        return Truth(self.lower[samples], self.upper[samples], {})
+
+    def nearest(self, answer: Numbers) -> Numbers:
+        """The true numbers; of those that are only enclosed what is nearest to an answer's."""
+
+        def held(part: str) -> Array:
+            given, lower, upper = (getattr(side, part) for side in (answer, self.lower, self.upper))
+            found: Array = np.where(np.isnan(given), lower, np.clip(given, lower, upper))
+            return found
+
+        return Numbers(held("value"), held("jacobian"))
 
 
-def _nearest(ours: Array, value: Array, lower: Array, upper: Array, proved: Array) -> Array:
-    """The true number; of one that is only enclosed the number nearest to ours."""
-    held: Array = np.where(proved, value, np.clip(ours, lower, upper))
-    return held
-
-
-def ask(net: Network, inputs: Sequence[Array], ours: Answer) -> Truth:
-    """The truth at inputs `(batch, *in)`, in the order of the network's own."""
-    outputs, by = choose("outputs", None, net.output_names), choose("inputs", None, net.input_names)
-    found = exact.value_and_jacobian(net, dict(zip(net.input_names, inputs, strict=True)))
-    parts = (found.value, found.value_lower, found.value_upper, found.value_proved)
-    sides = zip(ours.values, *(outputs.unpack(part, "y") for part in parts), strict=True)
-    values = tuple(_nearest(*side) for side in sides)
-    blocks = (found.jacobian, found.lower, found.upper, found.proved)
-    rows = zip(ours.jacobians, *(outputs.unpack(part, "J") for part in blocks), strict=True)
-    jacobians = tuple(
-        tuple(_nearest(*side) for side in zip(own, *(by.unpack(part, "J") for part in row), strict=True))
-        for own, *row in rows
+def ask(net: Network, inputs: Sequence[Array], *, workers: int = 1, progress: bool = False) -> Truth:
+    """The truth at finite inputs `(batch, *in)`, in the order of the network's own."""
+    found = exact.value_and_jacobian(
+        net, dict(zip(net.input_names, inputs, strict=True)), workers=workers, progress=progress
     )
-    return Truth(Answer(values, jacobians), exact.flips(net, inputs, found))
+    outputs, by = choose("outputs", None, net.output_names), choose("inputs", None, net.input_names)
+
+    def unpacked(value: Any, jacobian: Any) -> Numbers:
+        rows = (by.unpack(row, "J") for row in outputs.unpack(jacobian, "J"))
+        return numbers(Answer(tuple(outputs.unpack(value, "y")), tuple(map(tuple, rows))))
+
+    nearest, proved = unpacked(found.value, found.jacobian), unpacked(found.value_proved, found.proved)
+
+    def end(value: Any, jacobian: Any) -> Numbers:
+        given = unpacked(value, jacobian)
+        return Numbers(
+            np.where(proved.value != 0, nearest.value, given.value),
+            np.where(proved.jacobian != 0, nearest.jacobian, given.jacobian),
+        )
+
+    return Truth(end(found.value_lower, found.lower), end(found.value_upper, found.upper), found.pattern)
 
 
-def settled(agreement: Agreement) -> Agreement:
-    """A comparison in which samples near a kink that are right all the same are judged as all others are."""
-    right = agreement.agrees & (agreement.jacobian_error <= agreement.jacobian_bound) & ~agreement.kinks.jump
-    kinks = replace(agreement.kinks, near=agreement.kinks.near & ~right)
-    return replace(agreement, kinks=kinks, judged=agreement.judged | right)
-
-
-def named(rows: npt.NDArray[np.void], known: Truth) -> npt.NDArray[np.void]:
-    """Verdicts that know the truth, and name the flipped units of samples near a kink."""
-    rows["tier"], rows["truth"] = 1, rows["theirs"]
-    for row, units in zip(rows, known.flipped, strict=True):
-        if units and row["verdict"] == NEAR_KINK.name:
-            more = f" and {len(units) - 2} more" if len(units) > 2 else ""
-            row["verdict"], row["where"] = KINK_FLIP.name, ", ".join(units[:2]) + more
-    return rows
+def sides_of(graph: Graph, twin: Graph, inputs: Sequence[Array], truth: Truth, samples: Any) -> dict[int, Codes]:
+    """The true sides `(batch, units)` of every unit that can be put on one, at `inputs`: `samples` of the truth's."""
+    point = linearize(twin, [x.astype(np.float64) for x in inputs], "keras")
+    seen = patterns(graph, point.values)
+    found: dict[int, Codes] = {}
+    for index, name in zip(sorted(seen), names_of(graph, sorted(seen)), strict=True):
+        op, reads = twin.nodes[index].op, read(point, index)
+        if can_be_put(op):
+            shape = point.values[index].shape
+            wanted = truth.patterns[name][samples].reshape(shape)
+            found[index] = flat(true_sides(op, reads, seen[index].reshape(shape), wanted))
+    return found

@@ -79,21 +79,27 @@ def on_kink(point: Linearization) -> tuple[int, str] | None:
     return None
 
 
-def near_kinks(point: Linearization, sigma: Sequence[Array]) -> NearKinks:
-    """Samples with a unit within 8 σ(z) of a kink; `sigma` are all nodes' deviations by the model of `rounding`."""
+def closeness(point: Linearization, sigma: Sequence[Array]) -> Iterator[tuple[int, Array, Mask | None]]:
+    """Every node that has kinks or jumps: its units' distances to the nearest, in σ(z); and which are near a jump."""
     graph, u = point.graph, unit_roundoff(point.graph.dtype)
-    samples = np.arange(len(point.values[graph.inputs[0]]))
-    least, jump = np.full(len(samples), np.inf), np.zeros(len(samples), bool)
-    nearest_node, nearest_unit = np.full(len(samples), -1), np.zeros(len(samples), np.intp)
     for index, distance, to_jump in distances(point):
         sources = graph.nodes[index].inputs
         inputs, sigmas = (tuple(found[source] for source in sources) for found in (point.values, sigma))
         noise = graph.nodes[index].op.noise(u, inputs, sigmas)
         noise = flat(np.broadcast_to(noise, point.values[index].shape))
-        if to_jump is not None:
-            jump |= (to_jump <= NEAR * noise).any(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(distance == 0, 0, distance / noise)
+        yield index, ratio, None if to_jump is None else to_jump <= NEAR * noise
+
+
+def near_kinks(point: Linearization, sigma: Sequence[Array]) -> NearKinks:
+    """Samples with a unit within 8 σ(z) of a kink; `sigma` are all nodes' deviations by the model of `rounding`."""
+    samples = np.arange(len(point.values[point.graph.inputs[0]]))
+    least, jump = np.full(len(samples), np.inf), np.zeros(len(samples), bool)
+    nearest_node, nearest_unit = np.full(len(samples), -1), np.zeros(len(samples), np.intp)
+    for index, ratio, jumps in closeness(point, sigma):
+        if jumps is not None:
+            jump |= jumps.any(axis=1)
         unit = ratio.argmin(axis=1)
         closer = ratio[samples, unit] < least
         least[closer] = ratio[samples, unit][closer]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,6 +31,13 @@ PATTERNED = ("elementwise", "prelu", "maximum", "minimum", "max", "min", "partia
 
 _lock = threading.Lock()
 """FLINT's precision is the whole process's."""
+
+
+@contextmanager
+def held(bits: int) -> Iterator[None]:
+    """FLINT at a precision, for one thread at a time."""
+    with _lock, ctx.workprec(bits):
+        yield
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,7 +126,7 @@ class Evaluator:
                     pending[source] = pending[source] + part if source in pending else part
         return pending
 
-    def _blocks(self, point: list[Local]) -> Iterator[tuple[int, int, Tensor]]:
+    def blocks(self, point: list[Local]) -> Iterator[tuple[int, int, Tensor]]:
         """The Jacobian of each output by each input, `(batch or 1, n_out, n_in)`."""
         graph = self.graph
         ends = graph.inputs if self.forward else graph.outputs
@@ -134,10 +142,10 @@ class Evaluator:
 
     def _once(self, inputs: Sequence[Array], bits: int) -> Pieces:
         """Everything at one precision."""
-        with _lock, ctx.workprec(bits):
+        with held(bits):
             samples, point = len(inputs[0]), self._point(inputs)
             outputs = [point[index].value for index in self.graph.outputs]
-            blocks = list(self._blocks(point))
+            blocks = list(self.blocks(point))
             exact = all(isinstance(tensor, Integers) for tensor in [*outputs, *(block for *_, block in blocks)])
             patterns = {index: local.pattern for index, local in enumerate(point) if local.pattern is not None}
             values = [rounded(y, self.dtype) for y in outputs]

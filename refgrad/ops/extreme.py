@@ -26,14 +26,14 @@ class Extreme(Reduction):
     linear: ClassVar[bool] = False
     best: ClassVar[np.ufunc]
 
-    def _rows(self, array: Array) -> Array:
+    def rows(self, array: Array) -> Array:
         """Shape (batch, *the other axes, n): what becomes one number, row by row."""
         ascending = sorted(self.axes)
         moved = np.moveaxis(array, ascending, range(-len(ascending), 0))
         return moved.reshape(*moved.shape[: -len(ascending)], self.count(array.shape[1:]))
 
-    def _laid(self, rows: Array, like: Array) -> Array:
-        """The inverse of `_rows`."""
+    def laid(self, rows: Array, like: Array) -> Array:
+        """The inverse of `rows`."""
         ascending = sorted(self.axes)
         sizes = tuple(like.shape[axis] for axis in ascending)
         return np.moveaxis(rows.reshape(*rows.shape[:-1], *sizes), range(-len(ascending), 0), ascending)
@@ -45,7 +45,7 @@ class Extreme(Reduction):
 
     def _shares(self, x: Array, kink: KinkPolicy) -> Array:
         """Every w_i, in the shape of x."""
-        rows = self._rows(x)
+        rows = self.rows(x)
         best = self.best.reduce(rows, axis=-1, keepdims=True)
         tied = rows == best
         if kink == "left":
@@ -54,7 +54,7 @@ class Extreme(Reduction):
             shares = (tied[..., ::-1] & (np.cumsum(tied[..., ::-1], axis=-1) == 1))[..., ::-1]
         else:
             shares = tied / tied.sum(axis=-1, keepdims=True, dtype=x.dtype)
-        return self._laid(np.where(np.isnan(best), best, shares).astype(x.dtype), x)
+        return self.laid(np.where(np.isnan(best), best, shares).astype(x.dtype), x)
 
     def linearize(self, *inputs: Array, kink: KinkPolicy) -> tuple[Array, Any]:
         """The value; every w_i, and the feature shape."""
@@ -70,7 +70,7 @@ class Extreme(Reduction):
         (x,) = inputs
         if self.count(x.shape[1:]) == 1:
             return None
-        gap = lead(self.best, self._rows(x), -1)
+        gap = lead(self.best, self.rows(x), -1)
         return np.expand_dims(gap, self.axes) if self.keepdims else gap
 
     def noise(self, u: float, inputs: tuple[Array, ...], sigmas: tuple[Array, ...]) -> Array:
