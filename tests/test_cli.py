@@ -380,7 +380,7 @@ def test_audit_of_several_inputs_and_outputs(cli, folder):
     twin.set_weights([weight * 1.001 for weight in twin.get_weights()])
     twin.save("twin.keras")
     found = json.loads(cli(*words, "--input", "sa.npz", "--json")[1])
-    assert (found["passed"], found["counts"]["discrepant_suspect"]) == (False, 5)
+    assert (found["passed"], found["counts"]["discrepant_proved"]) == (False, 5)
 
 
 def test_demo_prints_the_answer_and_draws_it(cli, tmp_path, monkeypatch):

@@ -6,37 +6,27 @@ tier 0 explains the answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import combinations, product
 
 import numpy as np
 
 from refgrad.arrays import Array, flat
-from refgrad.auditing.frameworks.conventions import conventions
-from refgrad.auditing.gaps import Bounds, Numbers
-from refgrad.auditing.screening import memory, noisy
-from refgrad.auditing.sides import LEAVE, ON, OTHER, Codes, Mask, Policy, beside, can_be_put, put, read, sides
-from refgrad.auditing.verdicts import CLARKE_ELEMENT, KINK_CONVENTION, KINK_FLIP
-from refgrad.chunks import each, samples_within
-from refgrad.derivatives.margins import closeness
+from refgrad.auditing.flushing import flushed
+from refgrad.auditing.gaps import Mask, Numbers
+from refgrad.auditing.rules import rules
+from refgrad.auditing.screening import noisy
+from refgrad.auditing.sides import ON, OTHER, beside, read, sides
+from refgrad.auditing.trials import MOST, Placing, Trial, Unit, Units, on_kinks
+from refgrad.auditing.verdicts import CLARKE_ELEMENT, FLUSHED_SUBNORMAL, KINK_CONVENTION, KINK_FLIP
 from refgrad.derivatives.products import linearize
 from refgrad.graph import Graph
-from refgrad.ops import Elementwise, PReLU
-from refgrad.ops.op import KinkPolicy, Op
-from refgrad.options import MAX_BYTES
-from refgrad.rounding import NEAR, deviations
-
-MOST = 6
-"""How many units of a sample, the nearest to their kinks, are tried on both sides."""
 
 _DIRECTIONS = 24
 """How many random directions a kink is left in, and as many opposite ones, beside those of the first inputs."""
 _STEP = 2.0**-24
 """How far, for numbers near 1: seen by float64, and below what another kink is away by all odds."""
-
-Unit = tuple[int, int]
-Placing = Mapping[Unit, int]
 
 
 @dataclass(frozen=True)
@@ -48,86 +38,14 @@ class Explanation:
     rule: str = ""
 
 
-@dataclass(frozen=True, eq=False)
-class Units:
-    """The units of each sample that are near kinks, the nearest first, and the side that each is on.
-
-    `more` are samples with units that will not be tried: there are too many, or their ops have no sides.
-    """
-
-    near: list[dict[Unit, int]]
-    more: Mask
-
-
-@dataclass(frozen=True, eq=False)
-class Trial:
-    """An answer at some samples, and what it is held to."""
-
-    graph: Graph
-    twin: Graph
-    inputs: Sequence[Array]
-    answer: Numbers
-    bounds: Bounds
-
-    def fits(self, rows: Sequence[tuple[int, Placing]], policy: Policy = lambda op: "keras") -> Mask:
-        """For each sample and placing of its units, whether the answer is the network's so placed."""
-        found = np.zeros(len(rows), bool)
-
-        def work(piece: slice) -> None:
-            these = rows[piece]
-            samples = np.array([sample for sample, _ in these], np.intp)
-            placed: dict[int, Codes] = {}
-            for row, (_, placing) in enumerate(these):
-                for (node, unit), code in placing.items():
-                    shape = (len(these), *self.graph.shapes[node])
-                    flat(placed.setdefault(node, np.full(shape, LEAVE, np.int8)))[row, unit] = code
-            inputs = [x[samples].astype(np.float64) for x in self.inputs]
-            reference, noise = noisy(self.graph, put(self.twin, inputs, placed, policy))
-            found[piece] = self.bounds[samples].gaps(self.answer[samples], reference, noise.sigma).inside
-
-        if rows:
-            each(work, len(rows), samples_within(MAX_BYTES, memory(self.graph)))
-        return found
-
-
-def near_units(graph: Graph, twin: Graph, inputs: Sequence[Array], true: Mapping[int, Codes] | None = None) -> Units:
-    """Those within 8 σ of a kink. `true` are the sides of all units by node, ON where truth is on the kink itself."""
-    samples = len(inputs[0])
-    found: list[list[tuple[float, Unit, int]]] = [[] for _ in range(samples)]
-    more = np.zeros(samples, bool)
-    if not samples:
-        return Units([], more)
-    point = linearize(twin, [x.astype(np.float64) for x in inputs], "keras")
-    for index, ratio, _ in closeness(replace(point, graph=graph), deviations(graph, point.values)):
-        op = twin.nodes[index].op
-        if not can_be_put(op):
-            more |= (ratio <= NEAR).any(axis=1)
-            continue
-        reads = read(point, index)
-        codes = flat(sides(op, reads, reads) if true is None else true[index])
-        if true is None:
-            codes = np.where(ratio == 0, ON, codes)
-        for sample, unit in np.argwhere((ratio <= NEAR) | ((codes == ON) & np.isfinite(ratio))):
-            found[sample].append((float(ratio[sample, unit]), (index, int(unit)), int(codes[sample, unit])))
-    nearest = [sorted(units) for units in found]
-    more |= np.array([len(units) > MOST for units in nearest])
-    return Units([{unit: code for _, unit, code in units} for units in nearest], more)
-
-
 def explain(trial: Trial, units: Units, samples: Iterable[int], off: Mask) -> dict[int, Explanation]:
-    """What explains the answer at these samples, where something does: limits, then rules, then flips if it is off."""
+    """What explains the answer at these samples: limits and rules for kinks, and what is `off` by more than those."""
     found: dict[int, Explanation] = {}
-    for attempt in (_beside, _by_rule, _flipped):
-        tried = (sample for sample in samples if off[sample] or attempt is not _flipped)
-        left = [sample for sample in tried if sample not in found and units.near[sample]]
+    for attempt in (_beside, _by_rule, _flipped, _flushed):
+        left = [sample for sample in samples if sample not in found and (off[sample] or attempt in (_beside, _by_rule))]
         for sample, explanation in attempt(trial, units, left):
             found.setdefault(sample, explanation)
     return found
-
-
-def on_kinks(units: Units, sample: int) -> tuple[Unit, ...]:
-    """The units of a sample that are exactly on kinks."""
-    return tuple(unit for unit, code in units.near[sample].items() if code == ON)
 
 
 def _beside(trial: Trial, units: Units, samples: Sequence[int]) -> Iterator[tuple[int, Explanation]]:
@@ -172,44 +90,11 @@ def _repeated(arrays: Sequence[Array], times: int) -> list[Array]:
     return [np.broadcast_to(array, (times, *array.shape[1:])) for array in arrays]
 
 
-def _rules() -> Iterator[tuple[str, Policy]]:
-    """Rules for slopes on kinks: those of frameworks, and the policies."""
-
-    def of(framework: str) -> Policy:
-        def policy(op: Op) -> KinkPolicy:
-            return rule_of(framework, op)
-
-        return policy
-
-    for framework in ("tensorflow", "jax", "torch"):
-        yield framework, of(framework)
-    policies: tuple[KinkPolicy, ...] = ("left", "right", "mean")
-    for name in policies:
-        yield f"{name} slopes", lambda op, name=name: name  # type: ignore[misc]
-
-
-def rule_of(framework: str, op: Op) -> KinkPolicy:
-    """The policy that gives the slope which a framework was seen to take on the first kink of an op."""
-    known = conventions(framework)
-    if isinstance(op, Elementwise):
-        for (row, parameters), slopes in known.items():
-            if row == op.activation:
-                kinks = [kink for kink in type(op)(row, parameters).kinks if kink.where in slopes]
-                if kinks:
-                    (kink, *_), slope = kinks, slopes[kinks[0].where]
-                    choices: dict[KinkPolicy, float] = {"keras": kink.keras, "left": kink.left, "right": kink.right}
-                    choices["mean"] = (kink.left + kink.right) / 2
-                    return next((name for name, number in choices.items() if abs(number - slope) < 1e-4), "keras")
-        return "keras"
-    shared = known.get(("prelu(0.25)" if isinstance(op, PReLU) else "maximum(x, 0)", ()), {}).get(0.0)
-    return {0.5: "mean", 0.625: "mean", 0.25: "left"}.get(shared, "keras")  # type: ignore[return-value, arg-type]
-
-
 def _by_rule(trial: Trial, units: Units, samples: Sequence[int]) -> Iterator[tuple[int, Explanation]]:
     """What a rule makes of units that are exactly on kinks, each for itself."""
     left = [sample for sample in samples if on_kinks(units, sample)]
     names: dict[int, list[str]] = {}
-    for name, policy in _rules():
+    for name, policy in rules():
         fits = trial.fits([(sample, units.near[sample]) for sample in left], policy)
         for sample in (sample for sample, fit in zip(left, fits, strict=True) if fit):
             names.setdefault(sample, []).append(name)
@@ -230,7 +115,9 @@ def _flipped(trial: Trial, units: Units, samples: Sequence[int]) -> Iterator[tup
         found: dict[int, Explanation] = {}
         for (sample, _, flipped), fit in zip(rows, trial.fits([row[:2] for row in rows]), strict=True):
             if fit:
-                found.setdefault(sample, Explanation(KINK_FLIP.name, flipped))
+                chosen = all(units.near[sample][unit] == ON for unit in flipped)
+                mixed = Explanation(KINK_CONVENTION.name, flipped, "slopes of both sides, by no rule we know")
+                found.setdefault(sample, mixed if chosen else Explanation(KINK_FLIP.name, flipped))
         yield from found.items()
         left = [sample for sample in left if sample not in found]
 
@@ -238,3 +125,23 @@ def _flipped(trial: Trial, units: Units, samples: Sequence[int]) -> Iterator[tup
 def _others(graph: Graph, unit: Unit, code: int) -> tuple[int, ...]:
     """The sides that a unit is not on."""
     return (OTHER[code],) if code in OTHER else beside(graph.nodes[unit[0]].op)
+
+
+def _flushed(trial: Trial, units: Units, samples: Sequence[int]) -> Iterator[tuple[int, Explanation]]:
+    """Numbers below the least normal one taken for zero: parameters, inputs, what nodes give, and Jacobians."""
+    del units
+    if not samples:
+        return
+    dtype, chosen = trial.graph.dtype, np.array(samples, np.intp)
+    inputs = [x[chosen].astype(np.float64) for x in trial.inputs]
+    point, lost = flushed(trial.twin, inputs, float(np.finfo(dtype).tiny))
+    (some,) = np.nonzero(lost)
+    if not len(some):
+        return
+    point, _ = flushed(trial.twin, [x[some] for x in inputs], float(np.finfo(dtype).tiny))
+    reference, noise = noisy(trial.graph, point)
+    small = np.abs(reference.jacobian) < np.finfo(dtype).tiny
+    reference = Numbers(reference.value, np.where(small, 0.0, reference.jacobian))
+    fits = trial.bounds[chosen[some]].gaps(trial.answer[chosen[some]], reference, noise.sigma).inside
+    for sample in chosen[some[fits]].tolist():
+        yield sample, Explanation(FLUSHED_SUBNORMAL.name, ())

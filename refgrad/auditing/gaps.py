@@ -96,11 +96,13 @@ def _worst(gap: Array, bound: Array) -> tuple[npt.NDArray[np.intp], Array, Array
 class Bounds:
     """What an answer is held to: `factor` times 8 σ, values to `floor` if that is more, and the method's own error.
 
-    `factor` counts what the reference is off by; `error` is of each number, where a method brings one.
+    `factor` counts what the reference is off by; `least` is what numbers below the normal ones round by; `error` is of
+    each number, where a method brings one.
     """
 
     factor: float
     floor: Array
+    least: float = 0.0
     error: Numbers | None = None
 
     def __getitem__(self, samples: Samples) -> Bounds:
@@ -114,6 +116,7 @@ class Bounds:
             return NEAR * self.factor * np.where(np.isfinite(deviation), deviation, 0)
 
         limits = Numbers(np.fmax(within(sigma.value), self.floor), within(sigma.jacobian))
+        limits = Numbers(limits.value + self.least, limits.jacobian + self.least)
         if self.error is not None:
             limits = Numbers(limits.value + self.error.value, limits.jacobian + self.error.jacobian)
         jacobian = _worst(difference(answer.jacobian, truth.jacobian), limits.jacobian)

@@ -9,9 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from refgrad.arrays import Shape
-from refgrad.auditing.explanations import Unit
 from refgrad.auditing.gaps import Numbers
 from refgrad.auditing.tiers import Judged, Side
+from refgrad.auditing.trials import Unit
 from refgrad.auditing.verdicts import OK, SAMPLE, VERDICTS
 from refgrad.network import Network
 

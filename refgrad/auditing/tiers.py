@@ -21,10 +21,11 @@ import numpy.typing as npt
 from refgrad.arrays import Array
 from refgrad.auditing import truth
 from refgrad.auditing.accuracy import assumed
-from refgrad.auditing.explanations import Explanation, Trial, explain, near_units, on_kinks
+from refgrad.auditing.explanations import Explanation, explain
 from refgrad.auditing.gaps import Bounds, Gaps, Mask, Numbers, lined
 from refgrad.auditing.screening import Screen, in_double, memory, noisy, screen, share_of_double
 from refgrad.auditing.sides import Codes
+from refgrad.auditing.trials import Trial, near_units, on_kinks
 from refgrad.auditing.verdicts import DISCREPANT_PROVED, DISCREPANT_SUSPECT, NEAR_KINK, OK, UNDECIDED
 from refgrad.chunks import each, samples_within
 from refgrad.derivatives.order import from_an_end, whole
@@ -101,7 +102,8 @@ def judge(
     `certify` samples that look right, drawn with `seed`; "auto" is as many as cost little, "all" is every sample.
     """
     twin, r = in_double(net.graph), share_of_double(net.graph)
-    bounds = {name: Bounds(math.hypot(1, r), floor, error if name == "theirs" else None) for name in answers}
+    least = NEAR * float(np.finfo(net.graph.dtype).smallest_subnormal)
+    bounds = {name: Bounds(math.hypot(1, r), floor, least, error if name == "theirs" else None) for name in answers}
     seen = screen(net.graph, twin, inputs, answers, bounds)
     count = len(inputs[0])
     sides = {

@@ -27,7 +27,7 @@ import numpy as np
 from flint import arb
 
 from refgrad.arrays import Array, flat
-from refgrad.exact.evaluate import START, Evaluator, Pieces, held
+from refgrad.exact.evaluate import START, Evaluator, Pieces, for_each, held
 from refgrad.exact.local import Local, Site
 from refgrad.exact.maps import Chain, Kernel, Map, Sum, Terms, diagonal
 from refgrad.exact.nearest import Rounded, rounded
@@ -189,6 +189,7 @@ def enclosure(graph: Graph, inputs: Sequence[Array], accuracy: Accuracy) -> Piec
         blocks: list[list[Rounded]] = [[] for _ in graph.outputs]
         for (o, _, block), (*_, size) in zip(ready.blocks(point), ready.blocks(sizes), strict=True):
             radius = _upper(size.balls().numbers * by + flushed)
-            blocks[o].append(rounded(Balls(_widened(block.balls().numbers, radius)), ready.dtype))
+            found = rounded(Balls(_widened(block.balls().numbers, radius)), ready.dtype)
+            blocks[o].append(for_each(found, len(inputs[0])))
         values = [rounded(point[index].value, ready.dtype) for index in graph.outputs]
     return Pieces(values, blocks, {}, np.full(len(inputs[0]), START))

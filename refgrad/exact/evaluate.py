@@ -151,7 +151,7 @@ class Evaluator:
             values = [rounded(y, self.dtype) for y in outputs]
             jacobians: list[list[Rounded]] = [[] for _ in outputs]
             for o, _, block in blocks:
-                jacobians[o].append(_for_each(rounded(block, self.dtype), samples))
+                jacobians[o].append(for_each(rounded(block, self.dtype), samples))
         return Pieces(values, jacobians, patterns, np.full(samples, 0 if exact else bits))
 
     def patterns(self, values: Sequence[Array]) -> dict[int, Codes]:
@@ -178,7 +178,7 @@ class Evaluator:
         return pieces
 
 
-def _for_each(found: Rounded, samples: int) -> Rounded:
+def for_each(found: Rounded, samples: int) -> Rounded:
     """A Jacobian that is the same for all samples, for each of them."""
 
     def repeated(part: npt.NDArray[Any]) -> npt.NDArray[Any]:
