@@ -98,8 +98,8 @@ def _by_rule(trial: Trial, units: Units, samples: Sequence[int]) -> Iterator[tup
         fits = trial.fits([(sample, units.near[sample]) for sample in left], policy)
         for sample in (sample for sample, fit in zip(left, fits, strict=True) if fit):
             names.setdefault(sample, []).append(name)
-    for sample, rules in names.items():
-        yield sample, Explanation(KINK_CONVENTION.name, on_kinks(units, sample), f"the rule of {', '.join(rules[:3])}")
+    for sample, those in names.items():
+        yield sample, Explanation(KINK_CONVENTION.name, on_kinks(units, sample), f"the rule of {', '.join(those[:3])}")
 
 
 def _flipped(trial: Trial, units: Units, samples: Sequence[int]) -> Iterator[tuple[int, Explanation]]:

@@ -59,9 +59,10 @@ def _candidates(op: Op, arguments: Sequence[Array]) -> tuple[Array, list[bool], 
     if isinstance(op, Partial):
         constant = op.constant[None].astype(arguments[0].dtype)
         arguments = (constant, arguments[0]) if op.place == 0 else (arguments[0], constant)
-    whole = op.whole if isinstance(op, Partial) else op
+    whole, fixed = (op.whole, op.place) if isinstance(op, Partial) else (op, -1)
     stack = np.stack(np.broadcast_arrays(*lined(arguments, 1)))
-    return stack, [x.shape == stack.shape[1:] for x in arguments], whole.best is np.maximum  # type: ignore[attr-defined]
+    movable = [x.shape == stack.shape[1:] and place != fixed for place, x in enumerate(arguments)]
+    return stack, movable, whole.best is np.maximum  # type: ignore[attr-defined]
 
 
 def _two_best(candidates: Array, largest: bool) -> npt.NDArray[np.intp]:
