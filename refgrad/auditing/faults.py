@@ -95,6 +95,9 @@ _USUAL: tuple[tuple[str, tuple[float, ...]], ...] = (
 )
 """Activations that are taken for one another: rows of the table, and their parameters."""
 
+_LONGEST = 20
+"""Of an activation's name with its parameters in a phrase."""
+
 _PARAMETERS: Mapping[str, tuple[float, ...]] = {
     "negative_slope": (0.0, 0.01, 0.1, 0.2, 0.3),
     "max_value": (np.inf, 6.0, 1.0),
@@ -108,28 +111,23 @@ def _called(op: Elementwise) -> str:
     name, parameters = op.activation, op.parameters
     if name == "relu" and parameters[0] == np.inf and parameters[1] and not parameters[2]:
         return f"leaky_relu({parameters[1]:.3g})"
-    return op.label
-
-
-def _float32(parameters: Sequence[float]) -> list[float]:
-    return [float(np.float32(parameter)) for parameter in parameters]
-
-
-def _as(op: Elementwise, others: Sequence[Elementwise]) -> Iterator[tuple[str, Op]]:
-    for other in others:
-        if (other.activation, _float32(other.parameters)) != (op.activation, _float32(op.parameters)):
-            yield f"{{}} is {_called(other)}, not {_called(op)}", other
+    return op.label if len(op.label) <= _LONGEST else name
 
 
 def _activation(op: Elementwise) -> Iterator[tuple[str, Op]]:
-    if op.activation != "linear":
-        yield from _as(op, [Elementwise(name, parameters) for name, parameters in _USUAL if name != op.activation])
+    for name, parameters in _USUAL:
+        if op.activation not in ("linear", name):
+            other = Elementwise(name, parameters)
+            yield f"{{}} is {_called(other)}, not {_called(op)}", other
 
 
 def _parameter(op: Elementwise) -> Iterator[tuple[str, Op]]:
     for place, (name, _) in enumerate(op.row.parameters):
-        given = [(*op.parameters[:place], value, *op.parameters[place + 1 :]) for value in _PARAMETERS.get(name, ())]
-        yield from _as(op, [replace(op, parameters=parameters) for parameters in given])
+        held = op.parameters[place]
+        for value in _PARAMETERS.get(name, ()):
+            if np.float32(value) != np.float32(held):
+                parameters = (*op.parameters[:place], value, *op.parameters[place + 1 :])
+                yield f"{name} of {{}} is {value:.3g}, not {held:.3g}", replace(op, parameters=parameters)
 
 
 _ACTIVATIONS = (Elementwise, PReLU, Softmax, LogSoftmax, Sparsemax)

@@ -38,8 +38,8 @@ _WEIGHTS = 128
 _ENTRIES = 8
 """How many entries of an output they are judged by."""
 
-_AS_WELL = 1.1
-"""How much further from the answer the simplest fault may be than the best."""
+_AS_WELL, _ROUNDING = 1.1, 2.0**-46
+"""How much further from the answer the simplest fault may be than the best, beside what float64 does itself."""
 
 _COARSER = 0.5
 """What reduced precision has to leave of the error of the values to be what explains it."""
@@ -111,7 +111,7 @@ def _explained(few: _Case, more: _Case, faulty: Iterator[Faulty]) -> str | None:
         if _values_fit(few, graph) and _misfit(few, graph, _in_float64(graph, few.inputs)) < math.inf:
             found.append((_misfit(more, graph, _in_float64(graph, more.inputs)), phrase))
     best = min((misfit for misfit, _ in found), default=math.inf)
-    return next((phrase for misfit, phrase in found if misfit <= _AS_WELL * best < math.inf), None)
+    return next((phrase for misfit, phrase in found if misfit <= _AS_WELL * best + _ROUNDING < math.inf), None)
 
 
 def _work(graph: Graph, samples: int) -> int:
@@ -189,7 +189,9 @@ def _misread(few: _Case, more: _Case) -> str | None:
 
 
 def _in_training(more: _Case, inputs: Sequence[Array]) -> str | None:
-    """Training mode by the values alone: a Jacobian that goes through the batch's moments is that of a sum of samples."""
+    """Training mode by values alone: a Jacobian that goes through the batch's moments is one of a sum of samples."""
+    if _values_fit(more, more.graph):
+        return None
     tried = FAULTS[TRAINING_MODE].apply(more.graph, inputs)
     return next((phrase for phrase, graph in tried if _values_fit(more, graph)), None)
 

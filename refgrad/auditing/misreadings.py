@@ -31,7 +31,7 @@ def _of_jacobians(change: Callable[[Array, Array], Array | None]) -> Misreading:
 
 def _transpose(jacobian: Array, y: Array) -> Array | None:
     axes = y.ndim - 1
-    if jacobian.shape[1 : 1 + axes] != jacobian.shape[1 + axes :] or axes == 0:
+    if jacobian.shape[1 : 1 + axes] != jacobian.shape[1 + axes :] or max(y.shape[1:], default=1) == 1:
         return None
     return jacobian.transpose(0, *range(1 + axes, 1 + 2 * axes), *range(1, 1 + axes))
 
