@@ -18,9 +18,9 @@ from refgrad.auditing.misreadings import MISREADINGS
 from refgrad.auditing.screening import in_double
 from refgrad.auditing.verdicts import SAMPLE
 from refgrad.derivatives.products import values
-from refgrad.graph import Graph, Node, Provenance
+from refgrad.graph import Graph, Node, Provenance, chain
 from refgrad.network import Network, answer
-from refgrad.ops import Affine, Elementwise, Rescaling, Source
+from refgrad.ops import Affine, BatchNormalization, Elementwise, Rescaling, Source
 from tests.cases import GOLDEN
 
 GOLDEN_NETS = ("question", "mixed", "branches", "layers")
@@ -169,6 +169,34 @@ def test_a_fault_made_by_hand_is_named(phrase, dtype):
         y, jacobian = y.astype(dtype), jacobian.astype(dtype)
         assert explain(wide.graph, [x.astype(float)], Answer((y,), ((jacobian,),)), range(50)) is None
     assert explain(net.graph, [x], Answer((y,), ((jacobian,),)), range(50)) == phrase
+
+
+def normalised(epsilon):
+    """y = x W / √(v + ε) as a graph, and by hand."""
+    v = np.array([0.5, 1.0, 2.0, 0.1])
+    op = BatchNormalization(np.zeros(4), v, epsilon=1e-3)
+    graph = chain((4,), [("dense", Affine(W)), ("norm", op)], np.dtype("float32"), Provenance())
+    kernel = W.astype("float32") / np.sqrt(v.astype("float32") + epsilon)
+    x = np.random.default_rng(4).normal(size=(50, 4)).astype("float32")
+    y, jacobian = x @ kernel, np.broadcast_to(kernel.T, (50, 4, 4))
+    return graph, x, Answer((y.astype("float32"),), ((jacobian.astype("float32"),),))
+
+
+def test_of_faults_that_nearly_explain_it_the_nearest_is_named():
+    """In float32 ε = 1e-5 is hardly another network than ε = 1e-7, but it is."""
+    for epsilon in (1e-2, 1e-5, 1e-7):
+        graph, x, wrong = normalised(epsilon)
+        assert explain(graph, [x], wrong, range(50)) == f"epsilon of norm is {epsilon:g}, not 0.001"
+
+
+def test_training_mode_is_not_named_where_it_changes_nothing():
+    """A network that has the moments of the batch already."""
+    net, inputs = golden("branches")
+    ((_, graph),) = FAULTS["training mode"].apply(net.graph, inputs)
+    right = answer(Network(graph), inputs, engine="numpy")
+    noise = np.random.default_rng(1).normal(size=64)
+    rows = tuple(tuple(block * (1 + 0.1 * noise[:, None, None]) for block in row) for row in right.jacobians)
+    assert explain(graph, inputs, replace(right, jacobians=rows), range(64)) is None
 
 
 def rounded_by_bits(number, bits):
