@@ -21,6 +21,7 @@ from refgrad.derivatives.products import values
 from refgrad.graph import Graph, Node, Provenance, chain
 from refgrad.network import Network, answer
 from refgrad.ops import Affine, BatchNormalization, Elementwise, Rescaling, Source
+from tests import fault_study as study
 from tests.cases import GOLDEN
 
 GOLDEN_NETS = ("question", "mixed", "branches", "layers")
@@ -319,3 +320,55 @@ def test_exchanged_ends_are_named():
     right = answer(Network(graph), inputs)
     by_outputs = Answer(right.values[::-1], right.jacobians[::-1])
     assert explain(graph, inputs, by_outputs, range(30)) == "outputs y and z are exchanged"
+
+
+SLICE = ("question 1-64-32-32-1", "normalised 5-32-32-3", "smooth 6-24-24-24-3")
+
+
+@pytest.mark.parametrize("name", SLICE)
+def test_a_slice_of_the_fault_study(name):
+    """`scripts/fault_study.py` is all of it: what can be seen is detected and named, and right answers never alarm."""
+    made = study.Study(name, samples=48)
+    seen = 0
+    for fault in study.CLASSES:
+        row = made.row(fault, "emulated", most=2)
+        found = row["observable"] + row["in value only"]
+        assert row["detected"] == row["localised"] == found <= row["made"], row
+        seen += row["observable"]
+    assert seen >= 20
+    row = study.clean(name, "emulated", 2000, seed=3)
+    assert (row["samples"], row["alarms"]) == (2000, 0), row
+
+
+@pytest.mark.parametrize("name", SLICE[:2])
+def test_right_answers_beside_kinks_do_not_alarm(name):
+    row = study.at_kinks(name, "emulated", 300, seed=3)
+    assert (row["samples"], row["alarms"]) == (300, 0), row
+    assert row["verdicts"]["ok"] < 300
+
+
+@pytest.mark.tensorflow
+def test_a_slice_of_the_fault_study_in_tensorflow():
+    pytest.importorskip("tensorflow")
+    made = study.Study("normalised 5-32-32-3", samples=48)
+    for fault in ("transposed kernel", "wrong epsilon", "misread Jacobian"):
+        row = made.row(fault, "tensorflow", most=2)
+        assert row["detected"] == row["localised"] == row["observable"] > 0, row
+    assert study.clean("normalised 5-32-32-3", "tensorflow", 500, seed=3)["alarms"] == 0
+
+
+def test_inputs_beside_a_kink_are_within_64_floats_of_it():
+    """z = x₁ + 2 x₀ − 1 is exact in float32 near its zero; floats there are neighbours in the order of integers."""
+    net = Network.sequential([(np.array([[2.0], [1.0]], "float32"), np.array([-1.0], "float32"), "relu")])
+    (x,) = study.beside_kinks(net, 200, seed=0)
+    assert x.shape == (200, 2)
+    ulps = []
+    for a, b in x.astype(float):
+        to_0, to_1 = abs(a - (1 - b) / 2), abs(b - (1 - 2 * a))
+        ulps.append(min(to_0 / np.spacing(np.float32(abs(a))), to_1 / np.spacing(np.float32(abs(b)))))
+    assert max(ulps) <= 2 * study.FLOATS + 1
+    assert np.median(ulps) > 8
+    floats = np.array([-3, -1e-40, -0.0, 0.0, 1e-45, 1, 3], "float32")
+    np.testing.assert_array_equal(study.floats_of(study.ordered(floats)), floats)
+    assert (np.diff(study.ordered(floats)) >= 0).all()
+    assert study.ordered(np.nextafter(np.float32(1), np.float32(2))[None]) == study.ordered(np.float32([1])) + 1
