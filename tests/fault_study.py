@@ -20,9 +20,10 @@ import refgrad
 from refgrad.agreement import Answer
 from refgrad.auditing.faults import FAULTS, ONE_WEIGHT, one_weight
 from refgrad.auditing.faulty import layers
+from refgrad.auditing.gaps import numbers
 from refgrad.auditing.localise import explain
 from refgrad.auditing.misreadings import MISREADINGS
-from refgrad.auditing.screening import in_double, noisy, numbers
+from refgrad.auditing.screening import in_double, noisy
 from refgrad.auditing.verdicts import REDUCED_PRECISION, VERDICTS
 from refgrad.derivatives.products import linearize
 from refgrad.graph import Provenance, chain

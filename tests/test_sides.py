@@ -133,7 +133,9 @@ def test_true_sides_are_those_of_exact_patterns():
 def test_which_ops_have_sides():
     with_sides = (relu(INF, 0.0, 0.0), PReLU(np.zeros(1)), Maximum(), Max((-1,)), Partial("minimum", np.zeros(1)))
     assert all(can_be_put(op) for op in with_sides)
-    assert not any(can_be_put(op) for op in (Softmax(), Affine(np.eye(1)), Partial("add", np.zeros(1))))
+    assert not any(
+        can_be_put(op) for op in (Softmax(), Affine(np.eye(1)), Partial("add", np.zeros(1)), Elementwise("elu", (1.0,)))
+    )
 
 
 def test_the_twin_has_the_parameters_of_the_network():

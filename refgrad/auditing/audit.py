@@ -10,6 +10,7 @@ import numpy as np
 from refgrad.agreement import Answer, check_shapes
 from refgrad.arrays import Array
 from refgrad.auditing import truth
+from refgrad.auditing.causes import name_causes
 from refgrad.auditing.coverage import coverage
 from refgrad.auditing.frameworks import FRAMEWORKS
 from refgrad.auditing.frameworks.reference import Question, Reference
@@ -104,18 +105,21 @@ def audit(
     check_count("workers", workers)
     inputs, _ = as_inputs(x, net.input_names, net.input_shapes, net.dtype)
     found = answer(net, inputs, engine=engine)
-    answers, floor, how, error = {"ours": numbers(found)}, value_floor(net.graph, found), truth.HOW, None
+    given, how, error = {"ours": found}, truth.HOW, None
     if against == "exact":
         certify = "all"
     else:
         theirs = _ask(net, inputs, against, model, config, weights)
         check_shapes(found, theirs.answer)
-        answers["theirs"], how = numbers(theirs.answer), theirs.how
+        given["theirs"], how = theirs.answer, theirs.how
         error = None if theirs.error is None else numbers(theirs.error)
+    answers, floor = {side: numbers(part) for side, part in given.items()}, value_floor(net.graph, found)
     with np.errstate(all="ignore"):  # infinities and NaN are what the comparison is about
         judged = judge(
             net, inputs, answers, floor, error=error, certify=certify, seed=seed, workers=workers, progress=progress
         )
+        if error is None:
+            name_causes(net.graph, inputs, judged, given)
     samples, origin = rows(net, judged, answers["ours"], answers.get("theirs")), net.graph.provenance
     told = judged.finite & ~np.isin(samples["verdict"], [name for name, verdict in VERDICTS.items() if verdict.open])
     share = float(told.mean()) if len(told) else 0.0

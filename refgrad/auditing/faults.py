@@ -201,7 +201,15 @@ def _coarse(graph: Graph, inputs: Sequence[Array]) -> Iterator[Faulty]:
         rounded = {id(op): Rounded(op.kernel, op.bias, bits) for _, op, _ in layers(graph, Affine)}
         if rounded:
             nodes = tuple(replace(node, op=rounded.get(id(node.op), node.op)) for node in graph.nodes)
-            yield f"products are computed in {name}", replace(graph, nodes=nodes)
+            yield _IN_PRECISION.format(name), replace(graph, nodes=nodes)
+
+
+_IN_PRECISION = "products are computed in {}"
+
+
+def precision(phrase: str) -> float | None:
+    """The unit roundoff of the precision that a phrase is about, if it is about one."""
+    return next((2.0 ** -(bits + 1) for name, bits in PRECISIONS.items() if phrase == _IN_PRECISION.format(name)), None)
 
 
 TRAINING_MODE = "training mode"

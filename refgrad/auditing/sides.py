@@ -35,10 +35,16 @@ Mask = npt.NDArray[np.bool_]
 Policy = Callable[[Op], KinkPolicy]
 
 
+def _places(op: Op) -> tuple[float, ...]:
+    """Where an activation has kinks or jumps."""
+    if isinstance(op, Elementwise):
+        return (*(kink.where for kink in op.kinks), *op.jumps)
+    return (0.0,) if isinstance(op, PReLU) else ()
+
+
 def _nearest(op: Op, z: Array) -> Array:
     """The kink or jump nearest to each number."""
-    held = (*(kink.where for kink in op.kinks), *op.jumps) if isinstance(op, Elementwise) else (0.0,)
-    places = np.array(held, z.dtype)
+    places = np.array(_places(op), z.dtype)
     found: Array = places[np.abs(z[..., None] - places).argmin(axis=-1)]
     return found
 
@@ -102,7 +108,7 @@ def _is_contest(op: Op) -> bool:
 
 def can_be_put(op: Op) -> bool:
     """Whether units of an op can be put on sides of their kinks."""
-    return isinstance(op, Elementwise | PReLU) or _is_contest(op)
+    return bool(_places(op)) or _is_contest(op)
 
 
 def beside(op: Op) -> tuple[int, int]:
