@@ -14,7 +14,7 @@ from refgrad.auditing.coverage import chosen
 from refgrad.auditing.text import coloured, plain, summary
 from refgrad.cli.inputs import inputs
 from refgrad.cli.models import model
-from refgrad.cli.say import say, say_json, shows_colour
+from refgrad.cli.say import say, say_json, shows_colour, shows_progress
 from refgrad.cli.silence import silenced
 from refgrad.network import Network
 
@@ -33,8 +33,8 @@ def _drawn(net: Network, samples: int | str, seed: int) -> dict[str, Array]:
 
 def _command(arguments: Namespace) -> str:
     """The command line that asks the same again."""
-    chosen = ("config", "weights", "against", "reference", "engine", "dtype")
-    given = [(f"--{name}", getattr(arguments, name)) for name in chosen if getattr(arguments, name)]
+    chosen = ("config", "weights", "against", "reference", "engine", "dtype", "certify")
+    given = [(f"--{name}", getattr(arguments, name)) for name in chosen if getattr(arguments, name) not in (None, "")]
     drawn = [("--samples", arguments.samples), ("--seed", arguments.seed)]
     given += [("--input", name) for name in arguments.input] if arguments.input else drawn
     return shlex.join(["refgrad", "audit", arguments.model, *(str(word) for pair in given for word in pair)])
@@ -45,7 +45,17 @@ def audit(arguments: Namespace) -> int:
     net = model(arguments)
     x = inputs(net, arguments.input) if arguments.input else _drawn(net, arguments.samples, arguments.seed)
     with silenced():
-        report = compare(net, x, arguments.against, model=arguments.reference, engine=arguments.engine)
+        report = compare(
+            net,
+            x,
+            arguments.against,
+            model=arguments.reference,
+            engine=arguments.engine,
+            certify=arguments.certify,
+            seed=arguments.seed,
+            workers=arguments.workers,
+            progress=shows_progress(arguments),
+        )
     report = replace(report, provenance=report.provenance | {"command": _command(arguments)})
     if arguments.html:
         report.to_html(arguments.html)

@@ -39,6 +39,10 @@ def _seed(text: str) -> int:
     return int(text)
 
 
+def _share(text: str) -> int | str:
+    return text if text in ("auto", "all") else _seed(text)
+
+
 def _bytes(text: str) -> int:
     match = re.fullmatch(r"([0-9]+)([KMG]?)", text)
     if match is None or not int(match[1]):
@@ -109,7 +113,15 @@ _OPTIONS = {
         metavar="N",
         help="standard normal inputs (1000); auto: 1000 that turn on what units they can",
     ),
-    "seed": _option("--seed", type=_seed, default=0, metavar="S", help="seed of --samples (0)"),
+    "seed": _option("--seed", type=_seed, default=0, metavar="S", help="seed of --samples and --certify (0)"),
+    "certify": _option(
+        "--certify",
+        type=_share,
+        default="auto",
+        metavar="N",
+        help="samples that look right which the exact truth is asked of, too: as many as cost little (auto), or all",
+    ),
+    "workers": _option("--workers", type=_count, default=1, metavar="N", help="processes for the exact truth (1)"),
     "html": _option("--html", metavar="R", help="write the report as one HTML page, too"),
     "plot": _option("--plot", default="refgrad-demo.png", metavar="PNG", help="where the plot goes (%(default)s)"),
 }
@@ -172,7 +184,7 @@ _COMMANDS = {
     "audit": _Command(
         audit,
         "compare value and Jacobian with another framework, sample by sample",
-        "model config weights isolate against reference at samples seed engine dtype html",
+        "model config weights isolate against reference at samples seed certify workers engine dtype html",
         (
             "refgrad audit model.keras --samples 1000 --html report.html",
             "refgrad audit model.keras --input x.csv --json",
