@@ -180,6 +180,7 @@ def test_a_proof_needs_the_enclosure():
     report = refgrad.audit(plain, x, wrong(plain))
     assert report.counts == {"discrepant_suspect": 8, "discrepant_proved": 32}
     assert "Of 32 it is proved" in headline(report)
+    assert "What explains it: in theirs, " in headline(report)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -120,7 +120,11 @@ def _worst(report: Report) -> Markup:
     for place in worst(report.samples, _WORST):
         row = report.samples[place]
         errors = (
-            element("span", *_broken(f"{float(row[f'{part}{name}']):.3g}" for name in ("error", "bound", "ratio")))
+            element(
+                "span",
+                *_broken(f"{float(row[f'{part}{name}']):.3g}" for name in ("error", "bound", "ratio")),
+                class_="measure",
+            )
             for part in ("", "value_")
         )
         because = [str(row[name]) for name in ("layer", "units", "fault") if row[name]]

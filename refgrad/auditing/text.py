@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from refgrad.auditing.findings import kind, reasons
+from refgrad.auditing.findings import fails, kind, reasons
 from refgrad.auditing.verdicts import DISCREPANT_PROVED, OK, VERDICTS
 from refgrad.errors import printable
 
@@ -36,6 +37,14 @@ def _few(report: Report) -> str:
     return f"only {report.judged:.0%} of the samples are finite and could be judged: too few to tell"
 
 
+def _fault(report: Report) -> list[str]:
+    """What explains most of the discrepancies, if anything does."""
+    found = Counter(
+        (str(row["side"]), str(row["fault"])) for row in report.samples[fails(report.samples)] if row["fault"]
+    )
+    return [f"What explains it: in {side}, {fault}." for (side, fault), _ in found.most_common(1)]
+
+
 def headline(report: Report) -> str:
     """The verdict in a sentence or two."""
     total, counts = len(report.samples), report.counts
@@ -45,6 +54,7 @@ def headline(report: Report) -> str:
         said.append(f"{failing:,} of {total:,} samples differ by more than rounding explains.")
         if proved := counts.get(DISCREPANT_PROVED.name, 0):
             said.append(f"Of {proved:,} it is proved that no rounding can do that.")
+        said += _fault(report)
     elif total:
         right = counts.get(OK.name, 0)
         said.append(f"{'All' if right == total else f'{right:,} of'} {total:,} samples agree to rounding.")
