@@ -8,6 +8,7 @@ import pytest
 import refgrad
 from refgrad.agreement import Answer
 from refgrad.auditing.accuracy import assumed
+from refgrad.auditing.faults import FAULTS, REDUCED_PRECISION
 from refgrad.auditing.gaps import numbers
 from refgrad.auditing.rules import rule_of
 from refgrad.auditing.screening import MANY, value_floor
@@ -18,6 +19,7 @@ from refgrad.network import answer
 from refgrad.ops import Elementwise, Source
 from refgrad.ops.extremum import Maximum
 from refgrad.ops.partial import Partial
+from tests import fault_study as study
 from tests.cases import CASES, GOLDEN
 
 flint = pytest.importorskip("flint")
@@ -230,6 +232,28 @@ def test_numbers_flushed_to_zero_are_recognised():
     assert set(right.counts) <= {"ok"}
     other = refgrad.audit(net, x, lambda x: (0 * x, np.full((len(x), 1, 1), 7.0)), engine="numpy")
     assert other.counts["flushed_subnormal"] == 0
+
+
+@pytest.mark.parametrize("name", ["small 16-64-64-8", "tanh 8-32-32-4"])
+def test_products_of_fewer_digits_are_no_bugs_but_nothing_is_judged(name):
+    """TF32 and bfloat16, emulated: recognised by their own rounding; but not with Jacobians twice too large."""
+    net = study.network(name)
+    inputs = study.normal(net, 100, seed=3)
+    for phrase, graph in FAULTS[REDUCED_PRECISION].apply(net.graph, inputs):
+        given_answer = study.ANSWERS["emulated"](graph, inputs)
+        report = study.audited(net, inputs, given_answer)
+        assert report.counts == {"reduced_precision": 100}
+        assert set(report.samples["fault"]) == {phrase}
+        assert set(report.samples["side"]) == {"theirs"}
+        assert report.vacuous
+        doubled = Answer(
+            given_answer.values, tuple(tuple(2 * block for block in row) for row in given_answer.jacobians)
+        )
+        assert failing(study.audited(net, inputs, doubled)) > 90
+
+
+def failing(report):
+    return report.counts["discrepant_suspect"] + report.counts["discrepant_proved"]
 
 
 def test_the_least_noise_is_less_and_is_tried_first_where_outputs_are_many(monkeypatch):
