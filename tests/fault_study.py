@@ -11,15 +11,18 @@ import importlib
 import importlib.util
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import cache, partial
 from itertools import pairwise
+from unittest.mock import patch
 
 import numpy as np
 
 import refgrad
 from refgrad.agreement import Answer
 from refgrad.auditing.faults import FAULTS, ONE_WEIGHT, one_weight
-from refgrad.auditing.faulty import layers
+from refgrad.auditing.faulty import Rounded, Shifted, layers
+from refgrad.auditing.frameworks.rebuild import RULES
 from refgrad.auditing.gaps import numbers
 from refgrad.auditing.localise import explain
 from refgrad.auditing.misreadings import MISREADINGS
@@ -82,10 +85,45 @@ def normal(net, samples, seed):
     return [rng.normal(size=(samples, *shape)).astype(net.dtype) for shape in net.input_shapes]
 
 
-def _framework(module, **options):
-    return lambda graph, inputs: importlib.import_module(f"refgrad.auditing.frameworks.{module}").answer(
-        graph, inputs, **options
-    )
+def _coarse(stop, f, op, x):
+    """A product of factors rounded to fewer bits, by Dekker's splitting, in a framework's ops."""
+    if not isinstance(op, Rounded):
+        return PLAIN["affine"](f, op, x)
+
+    def rounded(a):
+        c = a * (2.0 ** (23 - op.bits) + 1)
+        return a + stop(c - (c - a) - a)
+
+    product = f.matmul(rounded(x), rounded(f.array(op.kernel)))
+    return product if op.bias is None else product + f.array(op.bias)
+
+
+def _shifted(stop, f, op, z):
+    """f(z) with the slopes of the unit before: f is differentiated where that one is, and only that counts."""
+    plain = partial(PLAIN["elementwise"], f, op)
+    if not isinstance(op, Shifted):
+        return plain(z)
+    n = z.shape[-1]
+    before = f.take(z, [(j - 1) % n for j in range(n)], len(z.shape) - 1)
+    moved = plain(stop(before) + (z - stop(z)))
+    return stop(plain(z)) + (moved - stop(moved))
+
+
+PLAIN = {name: RULES[name] for name in ("affine", "elementwise")}
+STOPS = {"tensorflow": ("tensorflow", "stop_gradient"), "jax": ("jax.lax", "stop_gradient")}
+"""How each framework takes a number for a constant."""
+
+
+def _framework(name, **options):
+    """A framework's answer, by rules that know the ops that are wrong themselves."""
+
+    def ask(graph, inputs):
+        module, function = STOPS[name]
+        stop = getattr(importlib.import_module(module), function)
+        with patch.dict(RULES, affine=partial(_coarse, stop), elementwise=partial(_shifted, stop)):
+            return importlib.import_module(f"refgrad.auditing.frameworks.{name}").answer(graph, inputs, **options)
+
+    return ask
 
 
 ANSWERS: dict[str, Callable[[object, list], Answer]] = {
@@ -118,6 +156,21 @@ def audited(net, inputs, given, **options):
     return refgrad.audit(net, dict(zip(net.input_names, inputs, strict=True)), function, **options)
 
 
+@dataclass(frozen=True)
+class Numbers:
+    """Values and Jacobians, `(batch, entries)`."""
+
+    value: object
+    jacobian: object
+
+
+def numbers(given):
+    def rows(arrays):
+        return np.concatenate([array.reshape(len(array), -1).astype(float) for array in arrays], axis=1)
+
+    return Numbers(rows(given.values), rows([block for row in given.jacobians for block in row]))
+
+
 def in_float64(graph, inputs):
     """The graph as a real function."""
     return numbers(answer(Network(in_double(graph)), [x.astype(float) for x in inputs], engine="numpy"))
@@ -143,7 +196,7 @@ class Study:
     def same(self, phrase, truth):
         """Whether a fault, by its phrase, makes the network that the truth is of."""
         for fault in FAULTS.values():
-            for other, graph in fault.apply(self.net.graph, self.inputs):
+            for other, graph in fault(self.net.graph, self.inputs):
                 if other == phrase:
                     return not any(self.differs(in_float64(graph, self.inputs), truth))
         return False
@@ -157,7 +210,7 @@ class Study:
                 phrase, changed = one_weight(op, *(int(rng.integers(n)) for n in op.kernel.shape))
                 yield phrase.format(name), put(changed)
             return
-        every = list(FAULTS[fault].apply(graph, self.inputs))
+        every = list(FAULTS[fault](graph, self.inputs))
         for place in np.unique(np.linspace(0, len(every) - 1, most).astype(int)) if every else ():
             yield every[place]
 
@@ -170,8 +223,6 @@ class Study:
                 wrong = misreading(right)
                 if wrong is not None:
                     yield phrase, numbers(misreading(clean)), wrong
-            return
-        if against != "emulated" and not FAULTS[fault].native:
             return
         for phrase, graph in self.faulty(fault, most):
             yield phrase, in_float64(graph, self.inputs), ANSWERS[against](graph, self.inputs)

@@ -6,7 +6,7 @@ Each is applied in every place where it can be, and says in a user's words what 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,16 +33,8 @@ from refgrad.ops import (
     UnitNormalization,
 )
 
-
-@dataclass(frozen=True)
-class Fault:
-    """`apply(graph, inputs)` gives every graph that a fault makes; the inputs `(batch, *in)` are those of the audit.
-
-    `native`: whether a framework that computes these graphs in its own ops has the fault too.
-    """
-
-    apply: Callable[[Graph, Sequence[Array]], Iterator[Faulty]]
-    native: bool = True
+Fault = Callable[[Graph, Sequence[Array]], Iterator[Faulty]]
+"""Every graph that a fault makes of one; the inputs `(batch, *in)` are those of the audit."""
 
 
 def _in(kind: type[AnOp], change: Callable[[AnOp], Iterator[tuple[str, Op]]]) -> Fault:
@@ -54,7 +46,7 @@ def _in(kind: type[AnOp], change: Callable[[AnOp], Iterator[tuple[str, Op]]]) ->
             for phrase, changed in change(op):
                 yield phrase.format(name), put(changed)
 
-    return Fault(apply)
+    return apply
 
 
 def _no_bias(op: Affine) -> Iterator[tuple[str, Op]]:
@@ -223,16 +215,16 @@ FAULTS: Mapping[str, Fault] = {
     "wrong parameter": _in(Elementwise, _parameter),
     "missing layer": _in(Op, _missing),  # type: ignore[type-abstract]
     "wrong activation": _in(Elementwise, _activation),
-    "doubled activation": Fault(_doubled),
-    "scaled input": Fault(scaled_inputs),
-    "scaled output": Fault(scaled_outputs),
-    "exchanged ends": Fault(exchanged),
-    "reordered features": Fault(reordered),
+    "doubled activation": _doubled,
+    "scaled input": scaled_inputs,
+    "scaled output": scaled_outputs,
+    "exchanged ends": exchanged,
+    "reordered features": reordered,
     "permuted units": _in(Affine, _reversed_units),
-    TRAINING_MODE: Fault(_in_training),
+    TRAINING_MODE: _in_training,
     "wrong epsilon": _in(Op, _epsilon),  # type: ignore[type-abstract]
-    REDUCED_PRECISION: Fault(_coarse, native=False),
-    "shifted slopes": replace(_in(Elementwise, _shifted), native=False),
+    REDUCED_PRECISION: _coarse,
+    "shifted slopes": _in(Elementwise, _shifted),
     ONE_WEIGHT: _in(Affine, _each_weight),
 }
 """Classes of faults of a graph, the simplest first."""

@@ -166,7 +166,7 @@ def _weights(few: _Case) -> Iterator[Faulty]:
 def _suspects(few: _Case, inputs: Sequence[Array]) -> Iterator[Faulty]:
     for name, fault in FAULTS.items():
         if name not in (ONE_WEIGHT, REDUCED_PRECISION):
-            yield from fault.apply(few.graph, inputs)
+            yield from fault(few.graph, inputs)
 
 
 def _affordable(faulty: Iterator[Faulty], samples: int) -> Iterator[Faulty]:
@@ -192,7 +192,7 @@ def _in_training(more: _Case, inputs: Sequence[Array]) -> str | None:
     """Training mode by values alone: a Jacobian that goes through the batch's moments is one of a sum of samples."""
     if _values_fit(more, more.graph):
         return None
-    tried = FAULTS[TRAINING_MODE].apply(more.graph, inputs)
+    tried = FAULTS[TRAINING_MODE](more.graph, inputs)
     return next((phrase for phrase, graph in tried if _values_fit(more, graph)), None)
 
 
@@ -208,7 +208,7 @@ def _precision(more: _Case) -> str | None:
         return _length([found[index] - y.astype(np.float64) for index, y in pairs], every)
 
     every = np.ones(len(more.inputs[0]), bool)
-    tried = FAULTS[REDUCED_PRECISION].apply(more.graph, more.inputs)
+    tried = FAULTS[REDUCED_PRECISION](more.graph, more.inputs)
     errors = [(error(graph), phrase) for phrase, graph in tried]
     least, phrase = min(errors, default=(math.inf, ""))
     return phrase if least <= _COARSER * error(in_double(more.graph)) else None
