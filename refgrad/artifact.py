@@ -33,6 +33,7 @@ from refgrad.inputs import as_inputs
 from refgrad.limits import Limits
 from refgrad.network import Network, answer
 from refgrad.ops import OPS
+from refgrad.options import Mode
 from refgrad.outfile import replacing
 from refgrad.paths import StrPath, as_path, opened
 
@@ -121,8 +122,7 @@ def save(net: Network, path: StrPath, golden: Any = None) -> None:
 
 def _check_room(net: Network, samples: int) -> None:
     """Refuse to record what would take all memory: a Jacobian has as many numbers as outputs times inputs."""
-    sizes = [sum(math.prod(shape) for shape in shapes) for shapes in (net.input_shapes, net.output_shapes)]
-    numbers = samples * max(math.prod(sizes), sum(math.prod(shape) for shape in net.graph.shapes))
+    numbers = samples * max(math.prod(_ends(net)), sum(math.prod(shape) for shape in net.graph.shapes))
     if numbers > LARGEST_RECORD:
         msg = f"values and Jacobians of {samples} samples take {numbers:,} numbers, {LARGEST_RECORD:,} are recorded at "
         msg += "most: fewer samples as golden=, or fewer outputs, are needed"
@@ -203,17 +203,31 @@ def _recorded(net: Network, members: dict[str, bytes]) -> tuple[list[Array], Ans
     return [_array(members, f"golden/x/{i}") for i in ins], said
 
 
+def _ends(net: Network) -> tuple[int, int]:
+    """How many numbers a sample has in all inputs, and in all outputs."""
+    into, out = (sum(math.prod(shape) for shape in shapes) for shapes in (net.input_shapes, net.output_shapes))
+    return into, out
+
+
+def _mode(net: Network) -> Mode:
+    """From the narrower end: looking for a better order takes longer than a small network's Jacobian."""
+    into, out = _ends(net)
+    return "forward" if into < out else "reverse"
+
+
 def _work(net: Network, samples: int) -> tuple[int, int]:
     """How many numbers a sample has in all nodes, and how many are computed and multiplied for J of some samples."""
     graph = net.graph
-    ends = [sum(math.prod(graph.shapes[index]) for index in part) for part in (graph.inputs, graph.outputs)]
+    ends = _ends(net)
     sizes = [math.prod(shape) for shape in graph.shapes]
     costs = [node.op.cost(1, *(graph.shapes[source] for source in node.inputs)) for node in graph.nodes]
     return sum(sizes), samples * min(ends) * sum(max(pair) for pair in zip(sizes, costs, strict=True))
 
 
-def _check_work(net: Network, samples: int, held: int, limits: Limits) -> None:
+def _check_work(net: Network, samples: int, held: int, mode: Mode, limits: Limits) -> None:
     """Refuse what verifying would cost beyond measure: a file may use one array in very many places."""
+    ends = net.input_names if mode == "forward" else net.output_names
+    limits.check("crossed", len(net.graph.nodes) * len(ends), "nodes that are crossed to verify it, once for each end")
     numbers, work = _work(net, samples)
     limits.check("verified", numbers, "numbers of one sample in all nodes, which are computed to verify it")
     what = f"numbers that are computed and multiplied to verify it, for each of the {held:,} that it holds"
@@ -242,8 +256,9 @@ def _verify(net: Network, inputs: list[Array], said: Answer, limits: Limits) -> 
             raise VerificationError(msg)
         _check_recorded(net, inputs, said)
         held = sum(array.size for array in (*inputs, *said.values, *(it for row in said.jacobians for it in row)))
-        _check_work(net, len(inputs[0]), held + net.graph.parameters, limits)
-        agreement = compare(net.graph, inputs, answer(net, inputs, engine="numpy"), said)
+        mode = _mode(net)
+        _check_work(net, len(inputs[0]), held + net.graph.parameters, mode, limits)
+        agreement = compare(net.graph, inputs, answer(net, inputs, engine="numpy", mode=mode), said)
     except InputError as error:
         msg = f"its golden samples do not fit the network ({error})"
         raise VerificationError(msg) from None

@@ -12,6 +12,7 @@ from refgrad.errors import InputError, naming, tidy
 from refgrad.limits import Limits
 from refgrad.network import Network
 from refgrad.paths import Given, as_file, called, is_json_text
+from refgrad.uncollected import uncollected
 
 if TYPE_CHECKING:
     from refgrad.keras.custom import Builder
@@ -96,7 +97,7 @@ def load(
     if isolate and custom:
         msg = "custom= and isolate=True do not go together: functions are not handed to the child process"
         raise InputError(msg)
-    with naming(called(file)), tidy():
+    with naming(called(file)), tidy(), uncollected():
         if isolate:
             return _isolated(file, config, weights, verify, limits or Limits())
         return read(file, config, weights, verify, limits or Limits(), custom)

@@ -37,7 +37,7 @@ def test_the_limits_are_those_that_it_gives():
     limits = refgrad.Limits()
     numbers = {int(number.replace(" ", "")) for number in re.findall(r"\b\d+(?: \d{3})*\b", TEXT)}
     assert {limits.members, limits.json_levels, limits.layers, limits.name, limits.models, limits.calls} <= numbers
-    assert {limits.objects, limits.json_bytes >> 20, limits.chunk >> 20} <= numbers
+    assert {limits.objects, limits.crossed, limits.json_bytes >> 20, limits.chunk >> 20} <= numbers
     assert len(CASES) >= 250
 
 

@@ -99,6 +99,7 @@ one("a constant's lists in lists", "FormatError", "not a number", (3,), "Add", j
 row("20 flips of 10**6", "LimitError", "picked=", (10**6,), 20, "Flip", axis=1)
 row("100 more axes", "UnsupportedError", "axes a sample", (3,), 100, "ExpandDims", axis=1)
 row("40 times twice as long", "LimitError", "tensor=|picked=", (3,), 40, "Tile", repeats=[1, 2])
+row("11 900 sums, one after the other", 11_901, "", (3,), 11_900, "Add", 1.0)
 beside("20 products of 30 000", "LimitError", "calls=", (30_000,), 20, "Prod", axis=1)
 beside("500 entries of 10**6", 1001, "", (10**6,), 500, "GetItem", kwargs={"key": [ALL, 5]})
 
