@@ -57,12 +57,12 @@ def _isolated(file: Path | bytes, config: Any, weights: Any, verify: bool, limit
         "config": _given(config, "config="),
         "weights": _given(weights, "weights="),
     }
-    net, keras = isolation.read(isolation.Task(files, verify, limits))
+    net, keras, rewritings = isolation.read(isolation.Task(files, verify, limits))
     if not keras:
         return net
     from refgrad.keras.archive import files as named
 
-    origin = replace(net.graph.provenance, files=named(file, config, weights))
+    origin = replace(net.graph.provenance, files=named(file, config, weights), rewritings=rewritings)
     return Network(replace(net.graph, provenance=origin))
 
 

@@ -43,8 +43,8 @@ class Seed:
     """A file, and what is given beside it."""
 
     kind: str
-    content: bytes
-    others: dict[str, bytes] = field(default_factory=dict)
+    content: bytes = field(repr=False)
+    others: dict[str, bytes] = field(default_factory=dict, repr=False)
 
 
 def _of(stem: str, files: dict[str, bytes]) -> Iterator[Seed]:
