@@ -42,6 +42,8 @@ HEADER = "refgrad.json"
 _SAMPLES = 16
 LARGEST_RECORD = 2**28
 """The most numbers in the values or Jacobians of all samples that are recorded."""
+_LIMIT = "objects"
+"""The limit of how many members there may be: one for each array."""
 _FREELY = 2**28
 """The numbers that verifying may compute and multiply whatever a file holds."""
 
@@ -53,6 +55,7 @@ def _golden(net: Network, golden: Any) -> list[Array]:
         raise InputError(msg)
     if golden is None or isinstance(golden, int | np.integer):
         samples, rng = _SAMPLES if golden is None else max(int(golden), 0), np.random.default_rng(0)
+        _check_room(net, samples)
         return [rng.normal(size=(samples, *shape)).astype(net.dtype) for shape in net.input_shapes]
     return as_inputs(golden, net.input_names, net.input_shapes, net.dtype)[0]
 
@@ -153,7 +156,7 @@ _DAMAGE = (*zips.DAMAGE, TypeError, AttributeError, ArithmeticError)
 def recognises(file: Path | bytes, limits: Limits | None = None) -> bool:
     """Whether a file is a refgrad artifact, by its content."""
     try:
-        with opened(file) as stream, zips.opened(stream, limits or Limits()) as archive:
+        with opened(file) as stream, zips.opened(stream, limits or Limits(), _LIMIT) as archive:
             return HEADER in archive.namelist()
     except RefgradError:
         return False
@@ -161,7 +164,7 @@ def recognises(file: Path | bytes, limits: Limits | None = None) -> bool:
 
 def _members(file: Path | bytes, limits: Limits) -> dict[str, bytes]:
     """Every member's bytes: stored as they are, so that together they are no larger than the file."""
-    with opened(file) as stream, zips.opened(stream, limits) as archive:
+    with opened(file) as stream, zips.opened(stream, limits, _LIMIT) as archive:
         for entry in archive.infolist():
             if entry.compress_type != zipfile.ZIP_STORED:
                 msg = f"member {entry.filename!r} is compressed; refgrad stores each plainly"

@@ -38,13 +38,13 @@ _BESIDE = {
 """What is given beside a file of each ending."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Seed:
     """A file, and what is given beside it."""
 
     kind: str
-    content: bytes = field(repr=False)
-    others: dict[str, bytes] = field(default_factory=dict, repr=False)
+    content: bytes
+    others: dict[str, bytes] = field(default_factory=dict)
 
 
 def _of(stem: str, files: dict[str, bytes]) -> Iterator[Seed]:
