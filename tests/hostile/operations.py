@@ -87,6 +87,7 @@ one("texts among numbers", "FormatError", "not a number", (3,), "Add", ["x" * 10
 one("a text of 10**5 among a layer's numbers", "FormatError", "scale", (3,), "Rescaling", **LAYER,
     scale=["x" * 10**5] + [0] * 10**4)  # fmt: skip
 one("moments of 10**8", 2, "", (10**8,), "Normalization", **LAYER, mean=0.0, variance=1.0, axis=-1)
+one("a kink at each of 10**8 numbers", 2, "", (10**8,), "ReLU", **LAYER)
 one("an array for an order", "UnsupportedError", "ord=", (3,), "Norm", axis=1, kwargs={"ord": _array([1, 2])})
 one("an array for a number of parts", "FormatError", "num=", (3,), "Unstack", axis=1, kwargs={"num": _array([1, 2])})
 one("a name that takes long to understand", "UnsupportedError", "not supported", (3,), "Conv" * 50_000 + "!")
