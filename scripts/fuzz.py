@@ -77,7 +77,7 @@ class Seeds:
                 phases=[hypothesis.Phase.generate],
                 suppress_health_check=list(hypothesis.HealthCheck),
             )
-            @hypothesis.given(edited(self.files))
+            @hypothesis.given(edited(lambda: self.files))
             def draw(arguments: Arguments) -> None:
                 found[arguments[0], *arguments[1].values()] = arguments
 

@@ -38,7 +38,7 @@ _BESIDE = {
 """What is given beside a file of each ending."""
 
 
-@dataclass(frozen=True, repr=False)
+@dataclass(frozen=True)
 class Seed:
     """A file, and what is given beside it."""
 

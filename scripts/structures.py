@@ -270,10 +270,10 @@ _EDITED = {"json": json_edited, "h5": hdf5_edited, "zip": zip_edited}
 
 
 @st.composite
-def edited(draw: Draw, seeds: Sequence[Seed]) -> tuple[bytes, dict[str, bytes], str | None]:
+def edited(draw: Draw, good: Callable[[], Sequence[Seed]]) -> tuple[bytes, dict[str, bytes], str | None]:
     """One of the good files, edited after its kind; or what is given beside it is."""
     kind = draw(st.sampled_from(sorted(_EDITED)))
-    seed = draw(st.sampled_from([seed for seed in seeds if seed.kind == kind]))
+    seed = draw(st.sampled_from([seed for seed in good() if seed.kind == kind]))
     if seed.others and draw(st.integers(0, 4)) == 0:
         ((key, other),) = seed.others.items()
         edit = hdf5_edited if key == "weights" else json_edited
