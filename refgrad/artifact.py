@@ -237,6 +237,15 @@ def _check_work(net: Network, samples: int, held: int, mode: Mode, limits: Limit
     limits.check("verifying", max(work - _FREELY, 0) // max(held, 1), what)
 
 
+def check_verifiable(net: Network, golden: int | None, limits: Limits) -> None:
+    """Refuse, before anything is computed, to write a network that `load` would refuse to verify."""
+    samples, (into, out) = _SAMPLES if golden is None else max(golden, 1), _ends(net)
+    _check_room(net, samples)
+    limits.check(_LIMIT, len(net.input_names) * len(net.output_names), "Jacobians, which are members of the zip")
+    held = net.graph.parameters + samples * (into + out + into * out)
+    _check_work(net, samples, held, _mode(net), limits)
+
+
 def _check_recorded(net: Network, inputs: list[Array], said: Answer) -> None:
     """What was recorded must have the shapes of what is computed, before that is."""
     batch = (len(inputs[0]),)

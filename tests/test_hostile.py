@@ -88,6 +88,18 @@ def test_commands_refuse_in_a_line_or_a_few(kind, tmp_path, capsys):
     assert not (tmp_path / "out.npz").exists()
 
 
+@pytest.mark.parametrize("name", ["shared: a Dense 6000 times", "json: 20 000 ends of one name"])
+def test_nothing_is_computed_to_convert_what_would_be_refused(name, tmp_path, capsys):
+    """A file that `load` would take too long to verify, or has too many members."""
+    path, others = CASES[name].make(tmp_path)
+    given = [part for key, other in others.items() for part in (f"--{key}", str(other))]
+    start = time.process_time()
+    status, said = _said(capsys, ["convert", str(path), *given, "-o", str(tmp_path / "out.npz")])
+    assert time.process_time() < start + 1
+    assert status == 2
+    assert re.search(r"pass limits=refgrad\.Limits\((crossed|objects)=", said)
+
+
 @pytest.mark.parametrize("name", ["ops: moments of 10**8", "ops: a kink at each of 10**8 numbers"])
 def test_nothing_is_computed_to_inspect_what_is_wide(name, tmp_path, capsys):
     """10⁸ numbers of a sample, of which no array is made to say what the layers are."""
