@@ -68,7 +68,7 @@ def json_edited(draw: Draw, content: bytes) -> bytes:
         (holder, key), (second, other) = (found[draw(st.integers(0, len(found) - 1))] for _ in range(2))
         match draw(st.integers(0, 6)):
             case 0:
-                holder[key] = draw(_VALUE)
+                holder[key] = copy.deepcopy(draw(_VALUE))
             case 1 | 2:
                 with suppress(TypeError, ValueError, LookupError, OverflowError):
                     holder[key] = draw(st.sampled_from(_NEAR))(copy.deepcopy(holder[key]))
