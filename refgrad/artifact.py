@@ -33,6 +33,7 @@ from refgrad.inputs import as_inputs
 from refgrad.limits import Limits
 from refgrad.network import Network, answer
 from refgrad.ops import OPS
+from refgrad.options import Mode
 from refgrad.outfile import replacing
 from refgrad.paths import StrPath, as_path, opened
 
@@ -41,6 +42,8 @@ HEADER = "refgrad.json"
 _SAMPLES = 16
 LARGEST_RECORD = 2**28
 """The most numbers in the values or Jacobians of all samples that are recorded."""
+_LIMIT = "objects"
+"""The limit of how many members there may be: one for each array."""
 _FREELY = 2**28
 """The numbers that verifying may compute and multiply whatever a file holds."""
 
@@ -52,6 +55,7 @@ def _golden(net: Network, golden: Any) -> list[Array]:
         raise InputError(msg)
     if golden is None or isinstance(golden, int | np.integer):
         samples, rng = _SAMPLES if golden is None else max(int(golden), 0), np.random.default_rng(0)
+        _check_room(net, samples)
         return [rng.normal(size=(samples, *shape)).astype(net.dtype) for shape in net.input_shapes]
     return as_inputs(golden, net.input_names, net.input_shapes, net.dtype)[0]
 
@@ -121,8 +125,7 @@ def save(net: Network, path: StrPath, golden: Any = None) -> None:
 
 def _check_room(net: Network, samples: int) -> None:
     """Refuse to record what would take all memory: a Jacobian has as many numbers as outputs times inputs."""
-    sizes = [sum(math.prod(shape) for shape in shapes) for shapes in (net.input_shapes, net.output_shapes)]
-    numbers = samples * max(math.prod(sizes), sum(math.prod(shape) for shape in net.graph.shapes))
+    numbers = samples * max(math.prod(_ends(net)), sum(math.prod(shape) for shape in net.graph.shapes))
     if numbers > LARGEST_RECORD:
         msg = f"values and Jacobians of {samples} samples take {numbers:,} numbers, {LARGEST_RECORD:,} are recorded at "
         msg += "most: fewer samples as golden=, or fewer outputs, are needed"
@@ -153,7 +156,7 @@ _DAMAGE = (*zips.DAMAGE, TypeError, AttributeError, ArithmeticError)
 def recognises(file: Path | bytes, limits: Limits | None = None) -> bool:
     """Whether a file is a refgrad artifact, by its content."""
     try:
-        with opened(file) as stream, zips.opened(stream, limits or Limits()) as archive:
+        with opened(file) as stream, zips.opened(stream, limits or Limits(), _LIMIT) as archive:
             return HEADER in archive.namelist()
     except RefgradError:
         return False
@@ -161,7 +164,7 @@ def recognises(file: Path | bytes, limits: Limits | None = None) -> bool:
 
 def _members(file: Path | bytes, limits: Limits) -> dict[str, bytes]:
     """Every member's bytes: stored as they are, so that together they are no larger than the file."""
-    with opened(file) as stream, zips.opened(stream, limits) as archive:
+    with opened(file) as stream, zips.opened(stream, limits, _LIMIT) as archive:
         for entry in archive.infolist():
             if entry.compress_type != zipfile.ZIP_STORED:
                 msg = f"member {entry.filename!r} is compressed; refgrad stores each plainly"
@@ -203,21 +206,44 @@ def _recorded(net: Network, members: dict[str, bytes]) -> tuple[list[Array], Ans
     return [_array(members, f"golden/x/{i}") for i in ins], said
 
 
+def _ends(net: Network) -> tuple[int, int]:
+    """How many numbers a sample has in all inputs, and in all outputs."""
+    into, out = (sum(math.prod(shape) for shape in shapes) for shapes in (net.input_shapes, net.output_shapes))
+    return into, out
+
+
+def _mode(net: Network) -> Mode:
+    """From the narrower end: looking for a better order takes longer than a small network's Jacobian."""
+    into, out = _ends(net)
+    return "forward" if into < out else "reverse"
+
+
 def _work(net: Network, samples: int) -> tuple[int, int]:
     """How many numbers a sample has in all nodes, and how many are computed and multiplied for J of some samples."""
     graph = net.graph
-    ends = [sum(math.prod(graph.shapes[index]) for index in part) for part in (graph.inputs, graph.outputs)]
+    ends = _ends(net)
     sizes = [math.prod(shape) for shape in graph.shapes]
     costs = [node.op.cost(1, *(graph.shapes[source] for source in node.inputs)) for node in graph.nodes]
     return sum(sizes), samples * min(ends) * sum(max(pair) for pair in zip(sizes, costs, strict=True))
 
 
-def _check_work(net: Network, samples: int, held: int, limits: Limits) -> None:
+def _check_work(net: Network, samples: int, held: int, mode: Mode, limits: Limits) -> None:
     """Refuse what verifying would cost beyond measure: a file may use one array in very many places."""
+    ends = net.input_names if mode == "forward" else net.output_names
+    limits.check("crossed", len(net.graph.nodes) * len(ends), "nodes that are crossed to verify it, once for each end")
     numbers, work = _work(net, samples)
     limits.check("verified", numbers, "numbers of one sample in all nodes, which are computed to verify it")
     what = f"numbers that are computed and multiplied to verify it, for each of the {held:,} that it holds"
     limits.check("verifying", max(work - _FREELY, 0) // max(held, 1), what)
+
+
+def check_verifiable(net: Network, golden: int | None, limits: Limits) -> None:
+    """Refuse, before anything is computed, to write a network that `load` would refuse to verify."""
+    samples, (into, out) = _SAMPLES if golden is None else max(golden, 1), _ends(net)
+    _check_room(net, samples)
+    limits.check(_LIMIT, len(net.input_names) * len(net.output_names), "Jacobians, which are members of the zip")
+    held = net.graph.parameters + samples * (into + out + into * out)
+    _check_work(net, samples, held, _mode(net), limits)
 
 
 def _check_recorded(net: Network, inputs: list[Array], said: Answer) -> None:
@@ -242,8 +268,9 @@ def _verify(net: Network, inputs: list[Array], said: Answer, limits: Limits) -> 
             raise VerificationError(msg)
         _check_recorded(net, inputs, said)
         held = sum(array.size for array in (*inputs, *said.values, *(it for row in said.jacobians for it in row)))
-        _check_work(net, len(inputs[0]), held + net.graph.parameters, limits)
-        agreement = compare(net.graph, inputs, answer(net, inputs, engine="numpy"), said)
+        mode = _mode(net)
+        _check_work(net, len(inputs[0]), held + net.graph.parameters, mode, limits)
+        agreement = compare(net.graph, inputs, answer(net, inputs, engine="numpy", mode=mode), said)
     except InputError as error:
         msg = f"its golden samples do not fit the network ({error})"
         raise VerificationError(msg) from None

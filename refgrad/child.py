@@ -49,14 +49,16 @@ def _size(given: str | bytes | None) -> int:
 
 def _answer(task: Task) -> bytes:
     """The network as a refgrad file, or why there is none."""
-    said: dict[str, Any] = {"error": None, "message": "", "keras": False}
+    said: dict[str, Any] = {"error": None, "message": "", "keras": False, "rewritings": []}
     raw = b""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", RefgradWarning)
         try:
             given: Any = task.files
             net = read(**given, verify=task.verify, limits=task.limits)
-            said["keras"], raw = net.graph.provenance.files.model is not None, artifact.pack(net)
+            origin = net.graph.provenance
+            said["keras"], raw = origin.files.model is not None, artifact.pack(net)
+            said["rewritings"] = [(one.rule, one.where, one.what) for one in origin.rewritings]
         except RefgradError as error:
             said |= {"error": type(error).__name__, "message": str(error)}
         except MemoryError:

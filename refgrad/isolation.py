@@ -22,6 +22,7 @@ from typing import Any, BinaryIO
 
 from refgrad import artifact, errors
 from refgrad.errors import FormatError, InputError, LimitError, RefgradError, RefgradWarning
+from refgrad.graph import Rewriting
 from refgrad.limits import Limits
 from refgrad.network import Network
 
@@ -114,8 +115,8 @@ def _how(status: int) -> str:
     return f"was ended by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
 
 
-def read(task: Task) -> tuple[Network, bool]:
-    """The network that a child makes of a task, and whether it is a Keras file's."""
+def read(task: Task) -> tuple[Network, bool, tuple[Rewriting, ...]]:
+    """The network that a child makes of a task, whether it is a Keras file's, and what was read as something else."""
     if not sys.executable:
         msg = "isolate=True needs a Python interpreter to start, and sys.executable names none"
         raise InputError(msg)
@@ -136,6 +137,7 @@ def read(task: Task) -> tuple[Network, bool]:
     try:
         said, raw = heard(message)
         remarks, refusal = [str(remark) for remark in said["warnings"]], said["error"]
+        rewritings = tuple(Rewriting(str(rule), str(where), str(what)) for rule, where, what in said["rewritings"])
     except (ValueError, TypeError, LookupError, struct.error, RecursionError):
         msg = "the file is damaged: the process that read it gave no answer that makes sense"
         raise FormatError(msg) from None
@@ -145,4 +147,4 @@ def read(task: Task) -> tuple[Network, bool]:
         found = getattr(errors, str(refusal), None)
         known = isinstance(found, type) and issubclass(found, RefgradError)
         raise (found if known else FormatError)(str(said["message"]))  # type: ignore[misc]
-    return artifact.unpack(raw, task.limits), bool(said["keras"])
+    return artifact.unpack(raw, task.limits), bool(said["keras"]), rewritings

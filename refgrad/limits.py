@@ -19,10 +19,11 @@ class Limits:
     weights are stored in, and 64 MiB. `members` of a zip; bytes, values and nested levels of a JSON. `layers` that a
     config lists, letters of a layer's `name`, `models` that lie one in the other, `calls` of layers once nested models
     are unfolded and operations are the ops they are made of, `merged` tensors of one call, numbers in one `tensor` of a
-    sample, and entries of axes that are `picked` by all operations together. HDF5:
-    `objects` that its groups list, bytes of an `attribute`, bytes of a `chunk`. `verified` is how many numbers a sample
-    may have in all nodes of an `.npz` that is verified, and `verifying` how many numbers are computed and multiplied to
-    verify one, for each number that it holds. `seconds` is for `load(isolate=True)`.
+    sample, and entries of axes that are `picked` by all operations together. HDF5: `objects` that its groups list, or
+    arrays that an `.npz` holds, bytes of an `attribute`, bytes of a `chunk`. `verified` is how many numbers a sample
+    may have in all nodes of an `.npz` that is verified, `crossed` how many nodes are crossed to verify one, each as
+    often as it has inputs or outputs, and `verifying` how many numbers are computed and multiplied for that, for each
+    number that it holds. `seconds` is for `load(isolate=True)`.
     """
 
     memory: int | None = None
@@ -30,17 +31,18 @@ class Limits:
     json_bytes: int = 16 << 20
     json_values: int = 10**6
     json_levels: int = 300
-    layers: int = 20_000
+    layers: int = 12_000
     name: int = 1000
     models: int = 32
-    calls: int = 50_000
+    calls: int = 25_000
     merged: int = 4096
     tensor: int = 10**8
     picked: int = 10**6
-    objects: int = 100_000
+    objects: int = 16_000
     attribute: int = 16 << 20
     chunk: int = 32 << 20
     verified: int = 2**24
+    crossed: int = 5000
     verifying: int = 2**14
     seconds: int = 60
 

@@ -12,6 +12,7 @@ from refgrad.errors import InputError, naming, tidy
 from refgrad.limits import Limits
 from refgrad.network import Network
 from refgrad.paths import Given, as_file, called, is_json_text
+from refgrad.uncollected import uncollected
 
 if TYPE_CHECKING:
     from refgrad.keras.custom import Builder
@@ -56,12 +57,12 @@ def _isolated(file: Path | bytes, config: Any, weights: Any, verify: bool, limit
         "config": _given(config, "config="),
         "weights": _given(weights, "weights="),
     }
-    net, keras = isolation.read(isolation.Task(files, verify, limits))
+    net, keras, rewritings = isolation.read(isolation.Task(files, verify, limits))
     if not keras:
         return net
     from refgrad.keras.archive import files as named
 
-    origin = replace(net.graph.provenance, files=named(file, config, weights))
+    origin = replace(net.graph.provenance, files=named(file, config, weights), rewritings=rewritings)
     return Network(replace(net.graph, provenance=origin))
 
 
@@ -96,7 +97,7 @@ def load(
     if isolate and custom:
         msg = "custom= and isolate=True do not go together: functions are not handed to the child process"
         raise InputError(msg)
-    with naming(called(file)), tidy():
+    with naming(called(file)), tidy(), uncollected():
         if isolate:
             return _isolated(file, config, weights, verify, limits or Limits())
         return read(file, config, weights, verify, limits or Limits(), custom)

@@ -22,7 +22,7 @@ _END = struct.Struct("<4s4H2LH")
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 
-def _check_end(stream: BinaryIO, limits: Limits) -> None:
+def _check_end(stream: BinaryIO, limit: str, limits: Limits) -> None:
     """Where the table of contents is must be said once: at the very end, of one file from its first byte on.
 
     Readers differ in which table they take where there are several, or where something comes before or after.
@@ -40,9 +40,9 @@ def _check_end(stream: BinaryIO, limits: Limits) -> None:
     if disk or first or comment or here != members or start + table + _END.size != length:
         msg = "the zip has data before its beginning or after its end, or is one of several parts"
         raise FormatError(msg)
-    limits.check("members", members, "members of the zip")
+    limits.check(limit, members, "members of the zip")
     # 46 bytes each, and names, extra data and comments that may be as long as a table can say
-    limits.check("members", table >> 10, "members of the zip, by the size of its table in KiB")
+    limits.check(limit, table >> 10, "members of the zip, by the size of its table in KiB")
 
 
 def _check_name(name: str) -> None:
@@ -100,10 +100,10 @@ def _check_places(archive: zipfile.ZipFile, stream: BinaryIO) -> None:
 
 
 @contextmanager
-def opened(stream: BinaryIO, limits: Limits) -> Iterator[zipfile.ZipFile]:
-    """The zip; what it raises while it is read comes out as one `FormatError`."""
+def opened(stream: BinaryIO, limits: Limits, limit: str = "members") -> Iterator[zipfile.ZipFile]:
+    """The zip, of as many members as a limit allows; what it raises while it is read comes out as one `FormatError`."""
     try:
-        _check_end(stream, limits)
+        _check_end(stream, limit, limits)
         with zipfile.ZipFile(stream) as archive:
             _check_members(archive, limits.budget(size(stream)))
             _check_places(archive, stream)

@@ -9,7 +9,6 @@ again in this process. Linux only.
 from __future__ import annotations
 
 import argparse
-import io
 import mmap
 import os
 import random
@@ -21,63 +20,74 @@ import tempfile
 import time
 import warnings
 from collections import Counter
+from contextlib import suppress
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 
+import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402
 from mutations import bytes_changed, hdf5_changed, json_changed, zip_changed  # noqa: E402
+from seeds import seeds  # noqa: E402
+from structures import edited  # noqa: E402
 
 import refgrad  # noqa: E402
-from tests.cases import GOLDEN  # noqa: E402
 from tests.hostile.table import canaries  # noqa: E402
 from tests.opening import FORBIDDEN, Watch, warm_up  # noqa: E402
 
-STEMS = [
-    f"{name}-{writer}" for name in ("question", "mixed", "branches", "layers") for writer in ("keras3", "tf_keras")
-]
 BATCH = 100
 Arguments = tuple[bytes, dict[str, bytes], str | None]
 """What is given to `load`, and the digest that a network of it must have, if it must have one."""
 
 
-def _saved(stem: str) -> bytes:
-    from refgrad.artifact import _golden, _members_of, _write
-    from refgrad.network import answer
-
-    net, file = refgrad.load(GOLDEN / f"{stem}.keras"), io.BytesIO()
-    inputs = _golden(net, 2)
-    _write(file, net, _members_of(inputs, answer(net, inputs, engine="numpy")))
-    return file.getvalue()
-
-
 class Seeds:
-    """The good files by kind, and what is made of them."""
+    """The good files, and what is made of them: every other batch by hypothesis."""
 
     def __init__(self) -> None:
-        kinds = (".keras", ".h5", ".json", ".weights.h5", ".legacy_weights.h5")
-        self.files = {kind: {stem: (GOLDEN / f"{stem}{kind}").read_bytes() for stem in STEMS} for kind in kinds}
-        self.files[".npz"] = {stem: _saved(stem) for stem in STEMS}
-        self.digests = {stem: refgrad.load(GOLDEN / f"{stem}.keras").digest for stem in STEMS}
+        self.files = seeds()
+        self.digests = {id(it): refgrad.load(it.content).digest for it in self.files if it.kind == "zip"}
+        self.batches: dict[tuple[int, int], list[Arguments]] = {}
 
     def made(self, seed: int, number: int) -> Arguments:
         """The file of a number."""
+        if number // BATCH % 2:
+            return self._drawn(seed, number // BATCH)[number % BATCH]
         rng = random.Random(f"{seed}/{number}")
-        stem, other = rng.choice(STEMS), rng.choice(STEMS)
-        kind = rng.choice((".keras", ".keras", ".h5", ".json", ".weights.h5", ".legacy_weights.h5", ".npz"))
-        content, lent = self.files[kind][stem], self.files[kind][other]
-        if kind in (".keras", ".npz"):
+        kind = rng.choice(("zip", "zip", "zip", "h5", "h5", "h5", "json"))
+        one, other = (rng.choice([it for it in self.files if it.kind == kind]) for _ in range(2))
+        if kind == "zip":
             if rng.random() < 0.4:
-                return bytes_changed(content, lent, rng), {}, self.digests[stem]
-            return zip_changed(content, lent, rng), {}, None
-        if kind == ".json":
-            weights = rng.choice((".weights.h5", ".legacy_weights.h5"))
-            made = (json_changed if rng.random() < 0.8 else bytes_changed)(content, lent, rng)
-            return made, {"weights": self.files[weights][stem]}, None
-        made = (hdf5_changed if rng.random() < 0.5 else bytes_changed)(content, lent, rng)
-        return made, {} if kind == ".h5" else {"config": self.files[".json"][stem]}, None
+                return bytes_changed(one.content, other.content, rng), {}, self.digests[id(one)]
+            return zip_changed(one.content, other.content, rng), {}, None
+        change = {"json": json_changed, "h5": hdf5_changed}[kind]
+        change = change if rng.random() < (0.8 if kind == "json" else 0.5) else bytes_changed
+        return change(one.content, other.content, rng), one.others, None
+
+    def _drawn(self, seed: int, batch: int) -> list[Arguments]:
+        """What hypothesis makes for a batch; it likes to make the same thing again."""
+        if (seed, batch) not in self.batches:
+            found: dict[Any, Arguments] = {}
+
+            @hypothesis.seed(f"{seed}/{batch}")
+            @hypothesis.settings(
+                max_examples=3 * BATCH // 2,
+                database=None,
+                deadline=None,
+                phases=[hypothesis.Phase.generate],
+                suppress_health_check=list(hypothesis.HealthCheck),
+            )
+            @hypothesis.given(edited(lambda: self.files))
+            def draw(arguments: Arguments) -> None:
+                found[arguments[0], *arguments[1].values()] = arguments
+
+            # what memory there is may decide what can be drawn
+            with warnings.catch_warnings(action="ignore"), suppress(hypothesis.errors.Flaky):
+                draw()
+            self.batches = {(seed, batch): [*islice(cycle(found.values()), BATCH)]}
+        return self.batches[seed, batch]
 
 
 def tried(arguments: Arguments) -> str:
@@ -101,7 +111,7 @@ def tried(arguments: Arguments) -> str:
     return "network"
 
 
-def _watched(seeds: Seeds, seed: int, numbers: range, place: mmap.mmap, answers: int) -> None:
+def _watched(good: Seeds, seed: int, numbers: range, place: mmap.mmap, answers: int) -> None:
     """In a child: try each file, and write a line about each."""
     events: list[str] = []
 
@@ -116,7 +126,7 @@ def _watched(seeds: Seeds, seed: int, numbers: range, place: mmap.mmap, answers:
         struct.pack_into("<q", place, 0, number)
         signal.alarm(60)
         try:
-            arguments = seeds.made(seed, number)
+            arguments = good.made(seed, number)
         except MemoryError:
             os.write(answers, f"{number} unmade\n".encode())
             continue
@@ -139,14 +149,14 @@ def _watched(seeds: Seeds, seed: int, numbers: range, place: mmap.mmap, answers:
         os.write(answers, f"{number} {' '.join(said.split())}\n".encode())
 
 
-def _batch(seeds: Seeds, seed: int, numbers: range) -> list[tuple[int, str]]:
+def _batch(good: Seeds, seed: int, numbers: range) -> list[tuple[int, str]]:
     """What came of some files, up to the first that ends the child."""
     place = mmap.mmap(-1, 8)
     read, write = os.pipe()
     pid = os.fork()
     if not pid:
         try:
-            _watched(seeds, seed, numbers, place, write)
+            _watched(good, seed, numbers, place, write)
             os._exit(0)
         except BaseException as error:
             os.write(write, f"{numbers[0]} !the child: {error!r}\n".encode())
@@ -168,7 +178,7 @@ def _batch(seeds: Seeds, seed: int, numbers: range) -> list[tuple[int, str]]:
 
 def fuzz(seed: int, seconds: float, most: int, keep: Path) -> Counter[str]:
     """How often what came of the files; complaints are said, and their files kept."""
-    seeds, counts, number, end = Seeds(), Counter[str](), 0, time.monotonic() + seconds
+    made_from, counts, number, end = Seeds(), Counter[str](), 0, time.monotonic() + seconds
     keep.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         warm_up(Path(folder))
@@ -176,13 +186,13 @@ def fuzz(seed: int, seconds: float, most: int, keep: Path) -> Counter[str]:
         os.chdir(folder)
         while number < most and time.monotonic() < end:
             watch = Watch(folder)
-            found = _batch(seeds, seed, range(number, min(number + BATCH, most)))
+            found = _batch(made_from, seed, range(number, min(number // BATCH * BATCH + BATCH, most)))
             touched = watch.seen([])
             counts.update(said if not said.startswith("!") else said[:40] for _, said in found)
             for place, said in [*found, *[(number, f"!touched {name}") for name in touched]]:
                 if said.startswith("!"):
                     counts["complaints"] += 1
-                    content, others, _ = seeds.made(seed, place)
+                    content, others, _ = made_from.made(seed, place)
                     (keep / f"{seed}-{place}.bin").write_bytes(content)
                     sys.stdout.write(f"{seed}/{place}: {said[1:]} (beside {', '.join(others) or 'nothing'})\n")
                     sys.stdout.flush()

@@ -52,7 +52,7 @@ def bytes_changed(content: bytes, other: bytes, rng: random.Random) -> bytes:
     return bytes(changed)
 
 
-def _places(value: Any) -> list[tuple[Any, Any]]:
+def places(value: Any) -> list[tuple[Any, Any]]:
     """Every (holder, key) of a parsed JSON."""
     found, waiting = [], [value]
     while waiting:
@@ -69,11 +69,11 @@ def json_changed(content: bytes, other: bytes, rng: random.Random) -> bytes:
     """Values exchanged, taken away, doubled, renamed, or taken from another config."""
     config, lender = json.loads(content), json.loads(other)
     for _ in range(rng.choice((1, 1, 2, 3))):
-        places = _places(config)
-        if not places:
+        held = places(config)
+        if not held:
             break
-        holder, key = rng.choice(places)
-        second, place = rng.choice(_places(lender) if rng.random() < 0.5 else places)
+        holder, key = rng.choice(held)
+        second, place = rng.choice(places(lender) if rng.random() < 0.5 else held)
         match rng.randrange(6):
             case 0 | 1:
                 holder[key] = copy.deepcopy(rng.choice(VALUES))

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 
 import refgrad
-from refgrad.graph import Graph, Node, Provenance
-from refgrad.ops import Dot, Repeat, Source
+from refgrad import artifact
+from refgrad.graph import Graph, Node, Provenance, chain
+from refgrad.ops import Dot, Partial, Repeat, Source
 from refgrad.outfile import replacing
 from tests.cases import CASES
 
@@ -289,3 +290,13 @@ def test_a_failed_write_leaves_the_old_file(path, monkeypatch):
         refgrad.save(CASES[0].net, path)
     assert path.read_bytes() == before
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_a_network_of_very_many_arrays_comes_back(tmp_path):
+    """More than a .keras may have members: here each array is one."""
+    steps = [(f"n{k}", Partial("add", np.ones(1, "f4"), 1)) for k in range(1200)]
+    net = refgrad.Network(chain((1,), steps, np.dtype("f4"), Provenance()))
+    refgrad.save(net, tmp_path / "net.npz", golden=1)
+    assert refgrad.load(tmp_path / "net.npz").digest == net.digest
+    with pytest.raises(refgrad.LimitError, match=r"members of the zip: 1,204 .*Limits\(objects=…\)"):
+        artifact.load(tmp_path / "net.npz", limits=refgrad.Limits(objects=1000))

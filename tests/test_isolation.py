@@ -22,6 +22,17 @@ def test_it_is_the_same_network(container):
     assert isolated.graph.provenance == here.graph.provenance
 
 
+def test_what_was_read_as_something_else_comes_back():
+    isolated, here = (refgrad.load(GOLDEN / "layers-tf_keras.h5", isolate=isolate) for isolate in (True, False))
+    assert isolated.graph.provenance == here.graph.provenance
+    assert here.graph.provenance.rewritings
+
+
+def test_layers_of_ones_own_are_not_made_there():
+    with pytest.raises(refgrad.InputError, match="custom= and isolate=True do not go together"):
+        refgrad.load(GOLDEN / "mixed-keras3.keras", custom={"Mine": len}, isolate=True)
+
+
 def test_content_goes_to_the_child_as_it_is():
     content = (GOLDEN / "mixed-keras3.weights.h5").read_bytes()
     others = {"config": (GOLDEN / "mixed-keras3.json").read_text()}
@@ -76,15 +87,21 @@ ENDS = {
     "exit": ("raise SystemExit(3)", "FormatError", "ended with status 3"),
     "silence": ("pass", "FormatError", "ended with status 0"),
     "nonsense": ("print('A' * 100)", "FormatError", "no answer that makes sense"),
+    "nonsense of one part": (
+        "import sys, refgrad.isolation as i; said = {'warnings': [], 'rewritings': [3], 'keras': True};"
+        "sys.stdout.buffer.write(i.framed({**said, 'error': None}))",
+        "FormatError",
+        "no answer that makes sense",
+    ),
     "lies": (
         "import sys, refgrad.isolation as i; sys.path[:] = [];"
-        "sys.stdout.buffer.write(i.framed({'warnings': [], 'error': None, 'keras': True}, b'PK'))",
+        "sys.stdout.buffer.write(i.framed({'warnings': [], 'rewritings': [], 'error': None, 'keras': True}, b'PK'))",
         "FormatError",
         "the zip is cut off",
     ),
     "another error": (
-        "import sys, refgrad.isolation as i;"
-        "sys.stdout.buffer.write(i.framed({'warnings': [], 'error': 'Iterator', 'message': 'm', 'keras': True}))",
+        "import sys, refgrad.isolation as i; said = {'warnings': [], 'rewritings': [], 'keras': True};"
+        "sys.stdout.buffer.write(i.framed({**said, 'error': 'Iterator', 'message': 'm'}))",
         "FormatError",
         "m$",
     ),

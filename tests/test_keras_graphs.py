@@ -676,7 +676,7 @@ def nested(depth):
 
 def test_nested_models_unfold_and_are_bounded(tmp_path):
     assert len(built(nested(9), tmp_path).nodes) == 2**8 + 1
-    with pytest.raises(refgrad.LimitError, match="calls of layers and ops of operations: 50,001 where"):
+    with pytest.raises(refgrad.LimitError, match="calls of layers and ops of operations: 25,001 where"):
         built(nested(32), tmp_path)
     with pytest.raises(refgrad.LimitError, match="layer 'm0': models one in the other: 33 where at most 32"):
         built(nested(33), tmp_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 from dataclasses import fields
@@ -79,6 +80,7 @@ LOW = {
     "attribute": (PAIR, 50),
     "chunk": (chunked, 23),
     "verified": (saved, 5),
+    "crossed": (saved, 5),
     "verifying": (saved, 1),
     "seconds": (MIXED, 1),
 }
@@ -114,3 +116,20 @@ def test_limits_are_nothing_else():
 def test_the_budget_is_four_times_the_weights_and_64_mib():
     assert refgrad.Limits().budget(1000).memory == 4000 + 64 * 2**20
     assert refgrad.Limits(memory=5).budget(1000).memory == 5
+
+
+@pytest.mark.parametrize("collecting", [True, False])
+def test_cycles_are_left_alone_while_a_file_is_read_and_no_longer(collecting, monkeypatch):
+    seen = []
+    read = artifact.recognises
+    monkeypatch.setattr(artifact, "recognises", lambda *given: seen.append(gc.isenabled()) or read(*given))
+    before = gc.isenabled()
+    (gc.enable if collecting else gc.disable)()
+    try:
+        refgrad.load(MIXED[0])
+        with pytest.raises(refgrad.RefgradError):
+            refgrad.load(b"{")
+        assert gc.isenabled() is collecting
+    finally:
+        (gc.enable if before else gc.disable)()
+    assert seen == [False, False]

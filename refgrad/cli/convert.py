@@ -15,6 +15,7 @@ from refgrad.chunks import DELAY
 from refgrad.cli.models import opened
 from refgrad.cli.say import complain, say, say_json, shows_progress
 from refgrad.errors import InputError, RefgradError, VerificationError, naming
+from refgrad.limits import Limits
 from refgrad.network import Network
 
 FORMATS = ("npz", "keras", "h5")
@@ -81,6 +82,7 @@ def _npz(net: Network, target: Path, golden: int | None) -> int:
         msg = f"--output {target}: cannot be written ({error.strerror})"
         raise InputError(msg) from None
     with folder, naming(target):
+        artifact.check_verifiable(net, golden, Limits())
         draft = Path(folder.name) / "draft.npz"
         artifact.save(net, draft, golden)
         if artifact.load(draft).digest != net.digest:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from argparse import Namespace
 from dataclasses import asdict
 from typing import Any
@@ -15,12 +16,12 @@ from refgrad.network import Network
 
 
 def _kinks(graph: Graph) -> dict[str, int]:
-    """How many units with a kink or jump each layer has; that an op has any shows at every sample."""
+    """How many units with a kink or jump each layer has; that an op has any shows without a single sample."""
     units: dict[str, int] = {}
     for node in graph.nodes:
-        margins = node.op.margins(tuple(np.zeros((1, *graph.shapes[source]), graph.dtype) for source in node.inputs))
+        margins = node.op.margins(tuple(np.zeros((0, *graph.shapes[source]), graph.dtype) for source in node.inputs))
         if margins is not None:
-            units[node.name] = units.get(node.name, 0) + margins.size
+            units[node.name] = units.get(node.name, 0) + math.prod(margins.shape[1:])
     return units
 
 

@@ -126,10 +126,17 @@ class _Chain:
         self.sizes = [columns, *(size(graph, index) for index in sorted(narrow)), rows]
         running = dict(zip(nodes, accumulate(node_cost(graph, index) for index in nodes), strict=True))
         self.running = [0, *(running.get(point, 0) for point in self.points[1:])]
+        self._spans: dict[tuple[int, int], Span] = {}
+
+    def span(self, i: int, j: int) -> Span:
+        """Between two points; a long graph takes long to walk."""
+        if (i, j) not in self._spans:
+            self._spans[i, j] = span(self.graph, [self.points[i]], [self.points[j]])
+        return self._spans[i, j]
 
     def whole(self, i: int, j: int) -> list[Step]:
         """Between two points by unit vectors."""
-        path = span(self.graph, [self.points[i]], [self.points[j]])
+        path = self.span(i, j)
         push = push_costs(self.graph, path.nodes).get(self.points[j], 0)
         pull = pull_cost(self.graph, path.nodes)
         return [Push(path, self.sizes[i], self.sizes[i] * push), Pull(path, self.sizes[j], self.sizes[j] * pull)]
@@ -138,10 +145,9 @@ class _Chain:
         """From i to j by way of k, given the Jacobians from k to j and from i to k."""
         n_i, n_k, n_j = self.sizes[i], self.sizes[k], self.sizes[j]
         on, back = self.running[j] - self.running[k], self.running[k] - self.running[i]
-        after, before = (span(self.graph, [self.points[a]], [self.points[b]]) for a, b in ((k, j), (i, k)))
         return [
-            Push(after, n_i, right.cost + n_i * on, right),
-            Pull(before, n_j, left.cost + n_j * back, left),
+            Push(self.span(k, j), n_i, right.cost + n_i * on, right),
+            Pull(self.span(i, k), n_j, left.cost + n_j * back, left),
             Multiply(left, right, left.cost + right.cost + n_j * n_k * n_i, n_j * n_i),
         ]
 

@@ -5,36 +5,33 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from refgrad.arrays import Shape
 from refgrad.errors import (
-    FormatError,
     MismatchError,
     RefgradError,
     RefgradWarning,
     UnsupportedError,
     naming,
 )
-from refgrad.graph import Graph, Node, Provenance, widest
+from refgrad.graph import Graph, Provenance, widest
 from refgrad.keras.archive import RawModel
 from refgrad.keras.canonical import LayerConfig, ModelConfig
 from refgrad.keras.custom import row
 from refgrad.keras.dialect import translate
 from refgrad.keras.matching import Path, Wanted, assign
-from refgrad.keras.operations.rows import Recipe
 from refgrad.keras.policies import POLICIES, check_stored, widened
 from refgrad.keras.rewriting import rewritten, so_far
-from refgrad.keras.rows import Arrays, Given, no_steps
+from refgrad.keras.rows import Arrays
+from refgrad.keras.unfolding import Unfolding, named
 from refgrad.keras.values import bounded
-from refgrad.keras.wrapping import WRAPPERS, on_every, own_shapes
-from refgrad.limits import Budget, Limits
-from refgrad.ops import Op, Source
+from refgrad.keras.wrapping import WRAPPERS
+from refgrad.limits import Limits
+from refgrad.ops import Source
 from refgrad.paths import is_json_text
-from refgrad.sequential import Steps
 
 
 def _wanted(model: ModelConfig, above: Path = ()) -> tuple[Wanted, ...]:
@@ -59,10 +56,6 @@ def _layers(model: ModelConfig, above: Path = ()) -> Iterator[tuple[Path, LayerC
             yield (*above, layer.name), layer
 
 
-def _named(path: Path, layer: LayerConfig) -> str:
-    return f"layer {'/'.join(path)!r} ({' of '.join((*layer.wrappers, layer.class_name))})"
-
-
 def _checked(path: Path, layer: LayerConfig, arrays: Arrays) -> Arrays:
     """The arrays that are computed with, if they are numbers of the declared dtype."""
     known = row(layer.class_name)
@@ -73,143 +66,6 @@ def _checked(path: Path, layer: LayerConfig, arrays: Arrays) -> Arrays:
         if not np.isfinite(used[role]).all():
             warnings.warn(f"layer {'/'.join(path)!r}: {role} holds NaN or infinity", RefgradWarning, stacklevel=2)
     return used
-
-
-@dataclass(eq=False)
-class _Unfolding:
-    """Nodes so far, with their shapes, and the steps of each layer: the same ops for every call that they fit."""
-
-    arrays: dict[Path, Arrays]
-    dtype: np.dtype[Any]
-    budget: Budget
-    nodes: list[Node] = field(default_factory=list)
-    shapes: list[Shape] = field(default_factory=list)
-    made: dict[Path, dict[tuple[Shape, ...], Steps]] = field(default_factory=dict)
-    drawn: dict[tuple[Path, int, tuple[Shape, ...]], Recipe] = field(default_factory=dict)
-
-    def add(self, op: Op, inputs: tuple[int, ...], name: str) -> int:
-        """A node more; its index."""
-        try:
-            shape = op.shape(*(self.shapes[source] for source in inputs))
-        except ValueError as error:
-            raise MismatchError(str(error)) from None
-        # every node is called by the names of all models it lies in
-        self.budget.spend(len(name), f"the name {name!r:.60} of a node")
-        self.shapes.append(bounded(shape, self.budget.limits))
-        self.nodes.append(Node(op, inputs, name))
-        return len(self.nodes) - 1
-
-    def steps(self, path: Path, layer: LayerConfig, generation: int, shapes: tuple[Shape, ...]) -> Steps:
-        """The layer's ops for inputs of these shapes."""
-        of_layer = self.made.setdefault(path, {})
-        if shapes not in of_layer:
-            own = own_shapes(shapes, layer.distributed)
-            given = Given("/".join(path), layer.config, self.arrays[path], own, generation)
-            lead = shapes[0][: layer.distributed]
-            made = ((name, on_every(op, lead)) for name, op in row(layer.class_name).steps(given))
-            found = [(name, op.astype(self.dtype)) for name, op in made]
-            if row(layer.class_name).steps is no_steps:
-                rewritten("layers that do nothing at inference", f"{layer.class_name} hands on its input", given.name)
-            elif len(found) > 2:
-                rewritten("layers of several ops", f"{layer.class_name} is {_labels(found)}", given.name)
-            first = next(iter(of_layer.values()), found)
-            same = len(first) == len(found) and all(
-                _same(one[1], other[1]) for one, other in zip(first, found, strict=True)
-            )
-            of_layer[shapes] = first if same else found
-        return of_layer[shapes]
-
-    def call(self, path: Path, layer: LayerConfig, generation: int, taken: tuple[int, ...]) -> int:
-        """The node that a layer's output is, called with these nodes."""
-        if len(taken) > 1 and not row(layer.class_name).merges:
-            msg = f"it is called with {len(taken)} tensors and takes one"
-            raise FormatError(msg)
-        for name, op in self.steps(path, layer, generation, tuple(self.shapes[source] for source in taken)):
-            taken = (self.add(op, taken, name),)
-        return taken[0]
-
-    def operate(
-        self, path: Path, layer: LayerConfig, call: int, generation: int, taken: tuple[int, ...]
-    ) -> tuple[int, ...]:
-        """The nodes that the outputs of an operation's call are, on these nodes."""
-        shapes = tuple(self.shapes[source] for source in taken)
-        key = (path, call, shapes)
-        if key not in self.drawn and layer.operation is not None:
-            found = layer.operation.recipe(layer.config, layer.arguments[call], shapes, generation, self.budget)
-            self.drawn[key] = found.astype(self.dtype)
-            for op, _ in found.steps:
-                self.budget.spend(sum(array.nbytes for array in op.arrays().values()), "constants of operations")
-        else:
-            self.budget.count("calls", len(self.drawn[key].steps), "calls of layers and ops of operations")
-        nodes = [*taken]
-        for op, sources in self.drawn[key].steps:
-            nodes.append(self.add(op, tuple(nodes[source] for source in sources), "/".join(path)))
-        return tuple(nodes[output] for output in self.drawn[key].outputs)
-
-    def unfold(self, model: ModelConfig, inputs: Sequence[int], above: Path = ()) -> tuple[int, ...]:
-        """The nodes that a model's outputs are, called with these nodes."""
-        outputs: dict[tuple[int, int], tuple[int, ...]] = {}
-        entering = dict(zip(model.inputs, inputs, strict=True))
-        for place in model.order:
-            layer = model.layers[place[0]]
-            path = (*above, layer.name)
-            # each level of nested models can double what lies in it
-            self.budget.count("calls", 1, "calls of layers and ops of operations")
-            if place[0] in entering:
-                _check_entry(path, layer, self.shapes[entering[place[0]]])
-                outputs[place] = (entering[place[0]],)
-                continue
-            self.budget.limits.check(
-                "merged", len(layer.calls[place[1]]), f"tensors that {_named(path, layer):.80} is called with"
-            )
-            with naming(_named(path, layer)):
-                taken = tuple(_output(outputs[t.layer, t.call], t.output) for t in layer.calls[place[1]])
-            if layer.operation is not None:
-                with naming(_named(path, layer)):
-                    outputs[place] = self.operate(path, layer, place[1], model.generation, taken)
-            elif layer.model is None:
-                with naming(_named(path, layer)):
-                    outputs[place] = (self.call(path, layer, model.generation, taken),)
-            elif len(taken) != len(layer.model.inputs):
-                msg = (
-                    f"{_named(path, layer)}: it is called with {len(taken)} tensors and takes {len(layer.model.inputs)}"
-                )
-                raise FormatError(msg)
-            else:
-                outputs[place] = self.unfold(layer.model, taken, path)
-        with naming("output_layers"):
-            return tuple(_output(outputs[end.layer, end.call], end.output) for end in model.outputs)
-
-
-def _output(nodes: tuple[int, ...], number: int) -> int:
-    """One of a call's outputs, of which an operation may have fewer than the file asks for."""
-    if number >= len(nodes):
-        msg = f"it takes output {number} of an operation that has {len(nodes)}"
-        raise FormatError(msg)
-    return nodes[number]
-
-
-def _labels(steps: Steps) -> str:
-    return ", ".join(op.label for _, op in steps)
-
-
-def _same(one: Op, other: Op) -> bool:
-    """Whether two ops are the same map with the same numbers."""
-    mine, theirs = one.arrays(), other.arrays()
-    return (
-        (one.name, one.config(), mine.keys()) == (other.name, other.config(), theirs.keys())
-        and all(np.array_equal(mine[name], theirs[name], equal_nan=True) for name in mine)
-    )  # fmt: skip
-
-
-def _check_entry(path: Path, layer: LayerConfig, shape: Shape) -> None:
-    """Where a model states the shape of an input, it must get that."""
-    stated, shape = layer.input_shape, shape[layer.distributed :]
-    if stated is not None and (
-        len(stated) != len(shape) or any(size not in (None, given) for size, given in zip(stated, shape, strict=True))
-    ):
-        msg = f"{_named(path, layer)}: it is given the shape {shape} and states {stated}"
-        raise MismatchError(msg)
 
 
 _TELLING = {
@@ -299,13 +155,13 @@ def build(raw: RawModel) -> Graph:
         for path, layer in _layers(model):
             if layer.operation is not None:
                 continue
-            with naming(_named(path, layer)):
+            with naming(named(path, layer)):
                 arrays[path] = _checked(path, layer, stored.get(path, {}))
         held = sum({id(array): array.nbytes for of in arrays.values() for array in of.values()}.values())
-        unfolding = _Unfolding(arrays, _dtype(model, arrays), raw.limits.budget(held))
+        unfolding = Unfolding(arrays, _dtype(model, arrays), raw.limits.budget(held))
         for index in model.inputs:
             layer = model.layers[index]
-            with naming(_named((layer.name,), layer)):
+            with naming(named((layer.name,), layer)):
                 unfolding.add(Source(_input_shape(model, layer, arrays, raw.limits)), (), layer.name)
         outputs = unfolding.unfold(model, range(len(model.inputs)))
     names = model.output_keys or unique([model.layers[end.layer].name for end in model.outputs])

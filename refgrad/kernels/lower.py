@@ -92,6 +92,8 @@ def lower(graph: Graph) -> Program | NotLowered:
             continue
         if tail != "none":
             return NotLowered(f"{node.name!r} follows a {tail}, which kernels have at the end of a chain only")
+        if isinstance(op, Diagonal | PReLU) and math.prod(shape) > graph.parameters:
+            return NotLowered(f"{node.name!r} takes more numbers than there are weights: it is in no chain of Dense")
         step = _step(node, shape, graph.dtype)
         if isinstance(op, Affine) and _is_row(shape):
             layers.append(Layer(op.kernel.shape[1], op.kernel, op.bias, ()))

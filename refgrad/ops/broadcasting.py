@@ -30,6 +30,8 @@ def merged(shapes: Sequence[Shape]) -> Shape:
     if not shapes:
         msg = "it takes at least one input, none is given"
         raise ValueError(msg)
+    if shapes.count(shapes[0]) == len(shapes):
+        return shapes[0]
     try:
         return np.broadcast_shapes(*shapes)
     except ValueError:

@@ -87,6 +87,7 @@ one("texts among numbers", "FormatError", "not a number", (3,), "Add", ["x" * 10
 one("a text of 10**5 among a layer's numbers", "FormatError", "scale", (3,), "Rescaling", **LAYER,
     scale=["x" * 10**5] + [0] * 10**4)  # fmt: skip
 one("moments of 10**8", 2, "", (10**8,), "Normalization", **LAYER, mean=0.0, variance=1.0, axis=-1)
+one("a kink at each of 10**8 numbers", 2, "", (10**8,), "ReLU", **LAYER)
 one("an array for an order", "UnsupportedError", "ord=", (3,), "Norm", axis=1, kwargs={"ord": _array([1, 2])})
 one("an array for a number of parts", "FormatError", "num=", (3,), "Unstack", axis=1, kwargs={"num": _array([1, 2])})
 one("a name that takes long to understand", "UnsupportedError", "not supported", (3,), "Conv" * 50_000 + "!")
@@ -99,6 +100,7 @@ one("a constant's lists in lists", "FormatError", "not a number", (3,), "Add", j
 row("20 flips of 10**6", "LimitError", "picked=", (10**6,), 20, "Flip", axis=1)
 row("100 more axes", "UnsupportedError", "axes a sample", (3,), 100, "ExpandDims", axis=1)
 row("40 times twice as long", "LimitError", "tensor=|picked=", (3,), 40, "Tile", repeats=[1, 2])
+row("11 900 sums, one after the other", 11_901, "", (3,), 11_900, "Add", 1.0)
 beside("20 products of 30 000", "LimitError", "calls=", (30_000,), 20, "Prod", axis=1)
 beside("500 entries of 10**6", 1001, "", (10**6,), 500, "GetItem", kwargs={"key": [ALL, 5]})
 

@@ -178,5 +178,7 @@ _resealed("features below 0", "MismatchError", "sizes above 0", [-3], [("softmax
           [(1, 3), (1, 3), (1, 3, 3)])  # fmt: skip
 _resealed("a sample of 40 axes", "MismatchError", "30 at most", [1] * 40, [("softmax", {"axis": -1})],
           [(1, 1), (1, 1), (1, 1)])  # fmt: skip
+_resealed("10 000 nodes that share an op", "LimitError", "crossed=", [1], [("softmax", {"axis": -1})],
+          [(1, 1), (1, 1), (1, 1, 1)], more=10_000)  # fmt: skip
 _resealed("100 001 nodes", "LimitError", "calls=", [1], [("softmax", {"axis": -1})],
           [(1, 1), (1, 1), (1, 1, 1)], more=100_000)  # fmt: skip
