@@ -23,7 +23,6 @@ from refgrad.agreement import Answer
 from refgrad.auditing.faults import FAULTS, ONE_WEIGHT, one_weight
 from refgrad.auditing.faulty import Rounded, Shifted, layers
 from refgrad.auditing.frameworks.rebuild import RULES
-from refgrad.auditing.gaps import numbers
 from refgrad.auditing.localise import explain
 from refgrad.auditing.misreadings import MISREADINGS
 from refgrad.auditing.screening import in_double, noisy
