@@ -2,8 +2,9 @@
 
     python scripts/fault_study.py [--quick] [--json FILE]
 
-takes hours, with `--quick` minutes, and writes `docs/data/fault_study.json`, which `scripts/make_docs.py` makes a page
-of. TensorFlow and JAX take part where they are installed. `tests/fault_study.py` says what is counted.
+takes an hour or two, with `--quick` ten minutes, and writes `docs/data/fault_study.json`, of which
+`scripts/make_docs.py` makes a page. TensorFlow and JAX take part where they are installed. `tests/fault_study.py` says
+what is counted.
 """
 
 from __future__ import annotations

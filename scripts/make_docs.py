@@ -338,6 +338,110 @@ An entry reads "z: TensorFlow / refgrad", and names the dtype where it holds in 
 """
 
 
+FAULTS_PAGE = """# What the audit finds
+
+{made}
+
+Networks with a fault were put before the audit as somebody else's answer, and right ones to see whether they raise an
+alarm, by `python scripts/fault_study.py{quick}`, on one {cpu} with {versions}.
+"emulated" is refgrad's own NumPy arithmetic in float32; the others computed the faulty network in their own ops.
+Every row and all verdicts are in [the data](data/fault_study.json).
+
+## Faults
+
+A fault is *observable* where the faulty Jacobian is further than 100 deviations of rounding from the right one, at one
+entry of one sample at least, or its value is. *Found*: the audit fails, or says that precision is reduced. *Named*: the
+audit says what the fault is, or names another that makes the same network at these samples. A cell is named / found /
+observable, over all networks. Products in TF32 and bfloat16 are float32 products of rounded factors everywhere.
+
+{faults}
+
+| network | named / found / observable |
+| --- | --- |
+{by_network}
+
+{left}
+
+## Right answers
+
+{clean}
+
+## Within 64 floats of a kink
+
+One number of each input is within 64 float32 numbers of where a unit changes sign: rounding decides on which side it
+is.
+
+{kinks}
+"""
+
+
+def _study() -> dict[str, Any]:
+    found: dict[str, Any] = json.loads((ROOT / "docs" / "data" / "fault_study.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _found(rows: Iterable[Mapping[str, Any]]) -> str:
+    """Named / found / observable."""
+    total = [(row["localised"], row["detected"], row["observable"] + row["in value only"]) for row in rows]
+    sums = [sum(column) for column in zip(*total, strict=True)]
+    return " / ".join(f"{number:,}" for number in sums) if total else "—"
+
+
+def _column(rows: Iterable[Mapping[str, Any]], name: str) -> list[str]:
+    return list(dict.fromkeys(row[name] for row in rows))
+
+
+def _fault_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    sides = _column(rows, "against")
+    lines = [
+        [fault, *(_found(row for row in rows if (row["fault"], row["against"]) == (fault, side)) for side in sides)]
+        for fault in _column(rows, "fault")
+    ]
+    everything = ["**all**", *(_found(row for row in rows if row["against"] == side) for side in sides)]
+    return _table(["fault", *sides], [*lines, everything])
+
+
+def _left(rows: Iterable[Mapping[str, Any]]) -> str:
+    """What was not found or not named, one by one."""
+    lines = []
+    for row in rows:
+        where = f"{row['network']}, {row['against']}"
+        lines += [f"- not found: {phrase} ({where})" for phrase in row["missed"]]
+        lines += [f"- {phrase} ({where}): named {named or 'nothing'}" for phrase, named in row["misnamed"]]
+    return "\n".join(["Not found, or not named:", "", *lines]) if lines else "All were found and named."
+
+
+def _alarms(rows: Iterable[Mapping[str, Any]]) -> str:
+    heads = ("network", "against", "samples", "alarms", "verdicts")
+    return _table(
+        heads,
+        (
+            [
+                *(row["network"], row["against"], f"{row['samples']:,}", str(row["alarms"])),
+                ", ".join(f"`{name}` {count:,}" for name, count in row["verdicts"].items()),
+            ]
+            for row in rows
+        ),
+    )
+
+
+def _faults_page() -> str:
+    found = _study()
+    about, rows = found["about"], found["faults"]
+    networks = ((name, _found(row for row in rows if row["network"] == name)) for name in _column(rows, "network"))
+    return FAULTS_PAGE.format(
+        made=MADE,
+        quick=" --quick" if about["options"]["quick"] else "",
+        cpu=about["cpu"]["name"],
+        versions=", ".join(f"{name} {version}" for name, version in about["versions"].items()),
+        faults=_fault_table(rows),
+        by_network="\n".join(f"| {name} | {cell} |" for name, cell in networks),
+        left=_left(rows),
+        clean=_alarms(found["clean"]),
+        kinks=_alarms(found["kinks"]),
+    )
+
+
 def pages() -> dict[str, str]:
     """Path under `docs/` → text."""
     count = str(len(_data("divergences.json")))
@@ -353,6 +457,7 @@ def pages() -> dict[str, str]:
             versions=", ".join(f"{name} {version}" for name, version in measured()["versions"].items()),
             conventions=_conventions(),
         ),
+        "faults.md": _faults_page(),
         "divergences.md": DIVERGENCES_PAGE.format(made=MADE, count=count, divergences=_divergences()),
     }
 

@@ -11,6 +11,7 @@ import pytest
 
 import refgrad
 from refgrad.agreement import Answer, compare
+from refgrad.auditing import localise
 from refgrad.auditing.faults import FAULTS, REDUCED_PRECISION
 from refgrad.auditing.faulty import Rounded, Shifted, after, at_output
 from refgrad.auditing.localise import explain
@@ -198,6 +199,31 @@ def test_training_mode_is_not_named_where_it_changes_nothing():
     noise = np.random.default_rng(1).normal(size=64)
     rows = tuple(tuple(block * (1 + 0.1 * noise[:, None, None]) for block in row) for row in right.jacobians)
     assert explain(graph, inputs, replace(right, jacobians=rows), range(64)) is None
+
+
+def test_work_and_memory_are_bounded(monkeypatch):
+    net, inputs = golden("branches")
+    _, graph = next(FAULTS["dropped bias"](net.graph, inputs))
+    wrong = answer(Network(graph), inputs, engine="numpy")
+    asked = []
+    measured = localise.jacobians
+    monkeypatch.setattr(localise, "jacobians", lambda point: asked.append(len(point.values[0])) or measured(point))
+    assert explain(net.graph, inputs, wrong, range(64)) == "dense_2 has no bias"
+    assert max(asked) > 6
+    asked.clear()
+    monkeypatch.setattr(localise, "_NUMBERS", 2 * 5 * 7)
+    assert explain(net.graph, inputs, wrong, range(64)) == "dense_2 has no bias"
+    assert max(asked) <= 4
+    monkeypatch.setattr(localise, "_WORK", 0)
+    assert explain(net.graph, inputs, wrong, range(64)) is None
+
+
+def test_features_beyond_a_few_are_not_swapped():
+    net = Network.sequential([(np.ones((40, 33)), None, "tanh")])
+    assert [phrase for phrase, _ in FAULTS["reordered features"](net.graph, [])] == [
+        "input input is in reverse order",
+        "output dense_0/tanh is in reverse order",
+    ]
 
 
 def rounded_by_bits(number, bits):

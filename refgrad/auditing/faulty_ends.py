@@ -15,7 +15,7 @@ from refgrad.graph import Graph
 from refgrad.ops import Rescaling, Take
 
 _FEW = 32
-"""Features of which any two may be swapped; of more only neighbours."""
+"""Features of which any two may be swapped; of more none are."""
 
 
 def _orders(name: str, shape: tuple[int, ...]) -> Iterator[tuple[str, Take]]:
@@ -23,8 +23,7 @@ def _orders(name: str, shape: tuple[int, ...]) -> Iterator[tuple[str, Take]]:
     n = shape[-1] if shape else 1
     if n > 2:
         yield f"{name} is in reverse order", Take(tuple(reversed(range(n))))
-    pairs = combinations(range(n), 2) if n <= _FEW else zip(range(n - 1), range(1, n), strict=True)
-    for i, j in pairs:
+    for i, j in combinations(range(n), 2) if n <= _FEW else ():
         order = list(range(n))
         order[i], order[j] = j, i
         yield f"{name}[{i}] and [{j}] are swapped", Take(tuple(order))

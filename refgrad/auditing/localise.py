@@ -7,7 +7,7 @@ those of the right network do not: at some of the samples in question, and then 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -20,15 +20,21 @@ from refgrad.auditing.faulty import Faulty, layers
 from refgrad.auditing.misreadings import MISREADINGS
 from refgrad.auditing.screening import in_double, jacobians
 from refgrad.derivatives.products import Linearization, linearize, pull, values
-from refgrad.derivatives.spans import span
+from refgrad.derivatives.spans import size, span
 from refgrad.graph import Graph
-from refgrad.ops import Affine
+from refgrad.ops import Affine, Op
 from refgrad.rounding import NEAR, deviations, tolerance
 
 _FEW, _MORE = 6, 48
 """How many samples a fault is tried at, and how many it must explain."""
 
-_WORK = 4_000_000_000
+_FAR = 0.1
+"""Of the largest value: what is further off is no rounding, and is not worth the deviations."""
+
+_NUMBERS = 4_000_000
+"""Entries of Jacobians that are held at a time."""
+
+_WORK = 20_000_000_000
 """Multiply–adds after which no more faults are tried; a node counts as many thousands at least."""
 
 _PER_NODE = 20_000
@@ -93,15 +99,23 @@ def _misfit(case: _Case, graph: Graph, answer: Answer) -> float:
     return total
 
 
+def _gaps(case: _Case, graph: Graph, found: Sequence[Array]) -> list[Array]:
+    pairs = zip(graph.outputs, case.answer.values, strict=True)
+    return [np.abs(found[index] - y.astype(np.float64)) for index, y in pairs]
+
+
 def _values_fit(case: _Case, graph: Graph) -> bool:
-    """Whether the values alone are roughly so: this is cheap."""
+    """Whether the values alone are roughly so."""
     found = values(graph, case.inputs)
+    gaps = _gaps(case, graph, found)
+    sizes = [float(np.abs(found[index]).max()) for index in graph.outputs]
+    if any(not (gap <= _FAR * largest).all() for gap, largest in zip(gaps, sizes, strict=True)):
+        return False
     sigma = deviations(graph, found)
-    for index, y in zip(graph.outputs, case.answer.values, strict=True):
-        bound = np.fmax(2 * NEAR * sigma[index], 4 * tolerance(graph) * np.abs(found[index]).max())
-        if not (np.abs(found[index] - y.astype(np.float64)) <= bound).all():
-            return False
-    return True
+    return all(
+        bool((gap <= np.fmax(2 * NEAR * sigma[index], 4 * tolerance(graph) * largest)).all())
+        for gap, index, largest in zip(gaps, graph.outputs, sizes, strict=True)
+    )
 
 
 def _explained(few: _Case, more: _Case, faulty: Iterator[Faulty]) -> str | None:
@@ -152,15 +166,16 @@ def _weights(few: _Case) -> Iterator[Faulty]:
     """The weights whose other sign would explain the values best, the best first."""
     graph = few.graph
     point = linearize(in_double(graph), [x.astype(np.float64) for x in few.inputs], "keras")
-    found: list[tuple[float, Faulty]] = []
+    found: list[tuple[float, tuple[int, int], str, Affine, Callable[[Op], Graph]]] = []
     for name, op, put in layers(graph, Affine):
         places = [index for index, node in enumerate(graph.nodes) if node.op is op]
         left = _unexplained(point, few.answer, places)
         for entry in np.argsort(left, axis=None)[:_WEIGHTS]:
             k, j = np.unravel_index(entry, left.shape)
-            phrase, changed = one_weight(op, int(k), int(j))
-            found.append((float(left[k, j]), (phrase.format(name), put(changed))))
-    yield from (faulty for _, faulty in sorted(found, key=lambda row: row[0])[:_WEIGHTS])
+            found.append((float(left[k, j]), (int(k), int(j)), name, op, put))
+    for _, place, name, op, put in sorted(found, key=lambda row: row[0])[:_WEIGHTS]:
+        phrase, changed = one_weight(op, *place)
+        yield phrase.format(name), put(changed)
 
 
 def _suspects(few: _Case, inputs: Sequence[Array]) -> Iterator[Faulty]:
@@ -214,6 +229,12 @@ def _precision(more: _Case) -> str | None:
     return phrase if least <= _COARSER * error(in_double(more.graph)) else None
 
 
+def _affordable_samples(graph: Graph) -> int:
+    """How many samples' Jacobians may be held at a time, several times over."""
+    entries = sum(size(graph, index) for index in graph.outputs) * sum(size(graph, index) for index in graph.inputs)
+    return max(1, min(_MORE, _NUMBERS // entries))
+
+
 def _spread(samples: Samples, most: int) -> Samples:
     """At most so many of some samples, evenly."""
     return samples[np.unique(np.linspace(0, len(samples) - 1, min(most, len(samples))).astype(np.intp))]
@@ -228,8 +249,9 @@ def explain(graph: Graph, inputs: Sequence[Array], answer: Answer, samples: npt.
     wrong = np.asarray(samples, np.intp)
     every = np.arange(len(inputs[0]))
     whole = _Case(graph, list(inputs), answer)
-    few = whole.at(_spread(wrong, _FEW))
-    more = whole.at(np.union1d(_spread(wrong, _MORE), _spread(every, _MORE)))
+    most = _affordable_samples(graph)
+    few = whole.at(_spread(wrong, min(_FEW, most)))
+    more = whole.at(np.union1d(_spread(wrong, most), _spread(every, most)))
     with np.errstate(all="ignore"):
         if not len(wrong) or _misfit(few, graph, _in_float64(graph, few.inputs)) < math.inf:
             return None
