@@ -239,7 +239,7 @@ def test_products_of_fewer_digits_are_no_bugs_but_nothing_is_judged(name):
     """TF32 and bfloat16, emulated: recognised by their own rounding; but not with Jacobians twice too large."""
     net = study.network(name)
     inputs = study.normal(net, 100, seed=3)
-    for phrase, graph in FAULTS[REDUCED_PRECISION].apply(net.graph, inputs):
+    for phrase, graph in FAULTS[REDUCED_PRECISION](net.graph, inputs):
         given_answer = study.ANSWERS["emulated"](graph, inputs)
         report = study.audited(net, inputs, given_answer)
         assert report.counts == {"reduced_precision": 100}
