@@ -719,3 +719,16 @@ def test_convert_does_not_overwrite_the_model_itself(tmp_path, capsys):
     assert main(["convert", str(model), "-o", str(model)]) == 2
     assert "this is the model itself" in capsys.readouterr().err
     assert model.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", ["predict", "jacobian"])
+@pytest.mark.parametrize(("samples", "imported"), [(2, False), (70_000, True)])
+def test_a_small_job_does_not_import_numba(command, samples, imported, tmp_path):
+    """Half a second for two numbers would be most of the command's time; `--engine numba` imports it all the same."""
+    pytest.importorskip("numba")
+    np.save(tmp_path / "x.npy", np.linspace(-10, 20, samples, dtype="float32")[:, None])
+    said = "import sys; from refgrad.cli import main; s = main(sys.argv[1:]); print('numba' in sys.modules, s)"
+    words = (command, str(QUESTION), "--input", str(tmp_path / "x.npy"), "-o", str(tmp_path / "out.npy"), "-q")
+    for more, expected in (((), imported), (("--engine", "numba"), True)):
+        done = subprocess.run([sys.executable, "-c", said, *words, *more], capture_output=True, text=True, check=True)
+        assert done.stdout.split() == [str(expected), "0"]

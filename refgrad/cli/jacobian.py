@@ -5,6 +5,7 @@ from __future__ import annotations
 from argparse import Namespace
 from typing import Any
 
+from refgrad.cli.engine import engine
 from refgrad.cli.inputs import inputs
 from refgrad.cli.models import model
 from refgrad.cli.results import Results, check, give
@@ -29,6 +30,9 @@ def jacobian(arguments: Namespace) -> int:
     check(results(0), arguments.output)
     x = inputs(net, arguments.input)
 
+    samples = len(next(iter(x.values())))
+    work = samples * net.plan(samples, engine="numpy").multiply_adds
+
     def compute(into: Any) -> None:
         net.jacobian(
             x,
@@ -38,12 +42,12 @@ def jacobian(arguments: Namespace) -> int:
             input_index=wrt.index,
             mode=arguments.mode,
             kink=arguments.kink,
-            engine=arguments.engine,
+            engine=engine(work, arguments),
             threads=arguments.threads,
             max_bytes=arguments.max_bytes,
             out=into,
             progress=shows_progress(arguments),
         )
 
-    give(results(len(next(iter(x.values())))), compute, arguments)
+    give(results(samples), compute, arguments)
     return 0

@@ -6,6 +6,7 @@ from argparse import Namespace
 from typing import Any
 
 from refgrad.chunks import each
+from refgrad.cli.engine import engine as chosen
 from refgrad.cli.inputs import inputs
 from refgrad.cli.models import model
 from refgrad.cli.results import Results, check, give
@@ -27,12 +28,11 @@ def predict(arguments: Namespace) -> int:
     check(results, arguments.output)
     x = inputs(net, arguments.input)
     samples = len(next(iter(x.values())))
+    engine = chosen(samples * net.graph.parameters, arguments)
 
     def compute(into: Any) -> None:
         def work(piece: slice) -> None:
-            found = net(
-                {name: array[piece] for name, array in x.items()}, engine=arguments.engine, threads=arguments.threads
-            )
+            found = net({name: array[piece] for name, array in x.items()}, engine=engine, threads=arguments.threads)
             for name, target in zip(of.ends.names, of.ends.unpack(into, "results"), strict=True):
                 value = found[name] if isinstance(found, dict) else found
                 if of.picked is not None:
