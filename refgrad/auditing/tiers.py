@@ -119,8 +119,9 @@ def judge(
         _settle(net.graph, twin, inputs, judged, asked, known)
         # What looks right is explained too where a unit is on its kink: that is a choice all the same.
         (places,) = np.nonzero((judged.out | seen.undecided)[asked])
-        true = truth.sides_of(net.graph, twin, [x[asked[places]] for x in inputs], known, places)
-        _explained(net.graph, twin, inputs, judged, asked[places], true)
+        if len(places):
+            true = truth.sides_of(net.graph, twin, [x[asked[places]] for x in inputs], known, places)
+            _explained(net.graph, twin, inputs, judged, asked[places], true)
     for side in sides.values():
         if len(asked) and side.bounds.error is None:
             _prove(net.graph, inputs, judged, side)

@@ -92,7 +92,7 @@ def _share(winners: npt.NDArray[Any], unsure: Mask, which: int) -> Tensor:
     """The slope by one input: its share among those that tie, or all from 0 to 1 where balls cannot tell."""
     count = winners.sum(axis=0)
     parts: list[tuple[Mask, Tensor]] = []
-    for among in range(1, int(count.max()) + 1):
+    for among in range(1, int(count.max(initial=0)) + 1):
         mask = winners[which] & (count == among)
         parts.append((mask, constant(rational(1) / among, (int(mask.sum()),))))
     for end in (0, 1):
