@@ -33,7 +33,6 @@ from refgrad.inputs import as_inputs
 from refgrad.limits import Limits
 from refgrad.network import Network, answer
 from refgrad.ops import OPS
-from refgrad.options import Mode
 from refgrad.outfile import replacing
 from refgrad.paths import StrPath, as_path, opened
 
@@ -212,12 +211,6 @@ def _ends(net: Network) -> tuple[int, int]:
     return into, out
 
 
-def _mode(net: Network) -> Mode:
-    """From the narrower end: looking for a better order takes longer than a small network's Jacobian."""
-    into, out = _ends(net)
-    return "forward" if into < out else "reverse"
-
-
 def _work(net: Network, samples: int) -> tuple[int, int]:
     """How many numbers a sample has in all nodes, and how many are computed and multiplied for J of some samples."""
     graph = net.graph
@@ -227,10 +220,10 @@ def _work(net: Network, samples: int) -> tuple[int, int]:
     return sum(sizes), samples * min(ends) * sum(max(pair) for pair in zip(sizes, costs, strict=True))
 
 
-def _check_work(net: Network, samples: int, held: int, mode: Mode, limits: Limits) -> None:
+def _check_work(net: Network, samples: int, held: int, limits: Limits) -> None:
     """Refuse what verifying would cost beyond measure: a file may use one array in very many places."""
-    ends = net.input_names if mode == "forward" else net.output_names
-    limits.check("crossed", len(net.graph.nodes) * len(ends), "nodes that are crossed to verify it, once for each end")
+    crossed = len(net.graph.nodes) * len(net.input_names) * len(net.output_names)
+    limits.check("crossed", crossed, "nodes that are crossed to verify it, once for each Jacobian")
     numbers, work = _work(net, samples)
     limits.check("verified", numbers, "numbers of one sample in all nodes, which are computed to verify it")
     what = f"numbers that are computed and multiplied to verify it, for each of the {held:,} that it holds"
@@ -243,7 +236,7 @@ def check_verifiable(net: Network, golden: int | None, limits: Limits) -> None:
     _check_room(net, samples)
     limits.check(_LIMIT, len(net.input_names) * len(net.output_names), "Jacobians, which are members of the zip")
     held = net.graph.parameters + samples * (into + out + into * out)
-    _check_work(net, samples, held, _mode(net), limits)
+    _check_work(net, samples, held, limits)
 
 
 def _check_recorded(net: Network, inputs: list[Array], said: Answer) -> None:
@@ -268,9 +261,8 @@ def _verify(net: Network, inputs: list[Array], said: Answer, limits: Limits) -> 
             raise VerificationError(msg)
         _check_recorded(net, inputs, said)
         held = sum(array.size for array in (*inputs, *said.values, *(it for row in said.jacobians for it in row)))
-        mode = _mode(net)
-        _check_work(net, len(inputs[0]), held + net.graph.parameters, mode, limits)
-        agreement = compare(net.graph, inputs, answer(net, inputs, engine="numpy", mode=mode), said)
+        _check_work(net, len(inputs[0]), held + net.graph.parameters, limits)
+        agreement = compare(net.graph, inputs, answer(net, inputs, engine="numpy"), said)
     except InputError as error:
         msg = f"its golden samples do not fit the network ({error})"
         raise VerificationError(msg) from None

@@ -21,9 +21,9 @@ class Limits:
     are unfolded and operations are the ops they are made of, `merged` tensors of one call, numbers in one `tensor` of a
     sample, and entries of axes that are `picked` by all operations together. HDF5: `objects` that its groups list, or
     arrays that an `.npz` holds, bytes of an `attribute`, bytes of a `chunk`. `verified` is how many numbers a sample
-    may have in all nodes of an `.npz` that is verified, `crossed` how many nodes are crossed to verify one, each as
-    often as it has inputs or outputs, and `verifying` how many numbers are computed and multiplied for that, for each
-    number that it holds. `seconds` is for `load(isolate=True)`.
+    may have in all nodes of an `.npz` that is verified, `crossed` how many nodes are crossed to verify one, each once
+    for each Jacobian of an output by an input, and `verifying` how many numbers are computed and multiplied for that,
+    for each number that it holds. `seconds` is for `load(isolate=True)`.
     """
 
     memory: int | None = None
@@ -42,7 +42,7 @@ class Limits:
     attribute: int = 16 << 20
     chunk: int = 32 << 20
     verified: int = 2**24
-    crossed: int = 5000
+    crossed: int = 7000
     verifying: int = 2**14
     seconds: int = 60
 

@@ -23,7 +23,6 @@ from refgrad.inputs import as_distance, as_dtype, as_inputs, as_vectors, by_name
 from refgrad.options import (
     Engine,
     Kink,
-    Mode,
     Options,
     Request,
     asked,
@@ -285,13 +284,12 @@ def _products(vectors: list[Array], single: bool, k: int | None) -> list[Array]:
     return [vector.reshape(vector.shape[: k is not None] + vector.shape[1 + single :]) for vector in vectors]
 
 
-def answer(net: Network, inputs: Sequence[Array], engine: Engine = "auto", mode: Mode = "auto") -> Answer:
+def answer(net: Network, inputs: Sequence[Array], engine: Engine = "auto") -> Answer:
     """Values and Jacobians of all outputs by all inputs, whatever their number, for comparisons."""
     y, jacobian = net.value_and_jacobian(
         dict(zip(net.input_names, inputs, strict=True)),
         outputs=list(net.output_names),
         inputs=list(net.input_names),
         engine=engine,
-        mode=mode,
     )
     return Answer(tuple(y.values()), tuple(tuple(row.values()) for row in jacobian.values()))

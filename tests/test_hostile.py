@@ -88,7 +88,7 @@ def test_commands_refuse_in_a_line_or_a_few(kind, tmp_path, capsys):
     assert not (tmp_path / "out.npz").exists()
 
 
-@pytest.mark.parametrize("name", ["shared: a Dense 6000 times", "json: 20 000 ends of one name"])
+@pytest.mark.parametrize("name", ["shared: a Dense 7500 times", "json: 20 000 ends of one name"])
 def test_nothing_is_computed_to_convert_what_would_be_refused(name, tmp_path, capsys):
     """A file that `load` would take too long to verify, or has too many members."""
     path, others = CASES[name].make(tmp_path)

@@ -39,9 +39,9 @@ def _of_many_shapes():
 
 
 def _again_and_again():
-    """A Dense on what it has given, 6000 times."""
-    calls = [_X, *([("d", k)] for k in range(5999))]
-    return _wide(500, [entry("Dense", "d", *calls, units=500, use_bias=False)], ("d", 5999))
+    """A Dense on what it has given, 7500 times."""
+    calls = [_X, *([("d", k)] for k in range(7499))]
+    return _wide(500, [entry("Dense", "d", *calls, units=500, use_bias=False)], ("d", 7499))
 
 
 def _wide(features, layers, *ends):
@@ -84,7 +84,7 @@ def _constants():
 
 _KERNEL = np.ones((300, 300), "f4")
 weighed("shared: a Dense on 2000 shapes", "LimitError", "memory=", _of_many_shapes, {"d": {"d/kernel:0": _KERNEL}})
-weighed("shared: a Dense 6000 times", 6001, "", _again_and_again, {"d": {"d/kernel:0": np.eye(500, dtype="f4")}})
+weighed("shared: a Dense 7500 times", 7501, "", _again_and_again, {"d": {"d/kernel:0": np.eye(500, dtype="f4")}})
 weighed("shared: 1200 scopes that look alike", "MismatchError", "very many alike", lambda: _alike(1200), {
     "all": {f"z/m{k}/d/kernel:0": np.ones((1, 1), "f4") for k in range(1200)},
 })  # fmt: skip
