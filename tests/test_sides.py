@@ -130,6 +130,14 @@ def test_true_sides_are_those_of_exact_patterns():
     np.testing.assert_array_equal(codes, [[CROSSED, KEPT, ON]])
 
 
+def test_axes_that_are_kept_are_no_units_of_their_own():
+    """The best of five, kept as (1,): one unit, however many samples."""
+    op, x = Max((-1,), keepdims=True), np.array([[1.0, 3.0], [4.0, 2.0], [1.0, 1.0]])
+    np.testing.assert_array_equal(sides(op, [x], [x[:, ::-1]]), [[CROSSED], [CROSSED], [KEPT]])
+    found = true_sides(op, [x], np.array([[2], [0], [1]]), np.array([[0], [0], [2]]))
+    np.testing.assert_array_equal(found, [[CROSSED], [KEPT], [CROSSED]])
+
+
 def test_which_ops_have_sides():
     with_sides = (relu(INF, 0.0, 0.0), PReLU(np.zeros(1)), Maximum(), Max((-1,)), Partial("minimum", np.zeros(1)))
     assert all(can_be_put(op) for op in with_sides)

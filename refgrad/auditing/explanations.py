@@ -12,7 +12,7 @@ from itertools import combinations, product
 
 import numpy as np
 
-from refgrad.arrays import Array, flat
+from refgrad.arrays import Array
 from refgrad.auditing.flushing import flushed
 from refgrad.auditing.gaps import Mask, Numbers
 from refgrad.auditing.rules import rules
@@ -77,7 +77,7 @@ def _limits(trial: Trial, sample: int, on: Sequence[Unit]) -> list[Placing]:
     found: dict[tuple[int, ...], Placing] = {}
     by_node = {node for node, _ in on}
     codes = {
-        node: flat(sides(trial.twin.nodes[node].op, _repeated(read(point, node), len(moved)), read(there, node)))
+        node: sides(trial.twin.nodes[node].op, _repeated(read(point, node), len(moved)), read(there, node))
         for node in by_node
     }
     for way in range(len(moved)):

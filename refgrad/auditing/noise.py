@@ -37,6 +37,9 @@ _EXACT = (Source, Movement, Concatenate)
 _OTHERS = 2.0
 """How much further off a framework may be whose formula is another than ours."""
 
+_ASIDE = 2.0**-10
+"""How far off numbers are, relatively, whose last digits are others and which are otherwise the same."""
+
 _SINGLE = np.dtype(np.float32)
 _DRAWS = 16
 """How many random directions show how far an op's own Jacobian moves: a χ² of so few as 4 is near 0 now and then."""
@@ -129,27 +132,36 @@ def _probed(
     tangents: Sequence[Array | None],
     dtype: np.dtype[np.floating],
 ) -> Array:
-    """What any other op adds to its tangents: what float32 makes of it where its inputs and they are a little off.
+    """What any other op adds to its tangents: by inputs and tangents that are a little off, and by what it does itself.
 
-    What an op loses inside, where it subtracts what nearly cancels, its formula does not show; computing does. Noise is
-    proportional to u, so that of other dtypes is scaled.
+    What an op loses inside, where it subtracts what nearly cancels, its formula does not show. Float32 beside float64
+    does, at points near by, whose last digits are others. Noise is proportional to u, so that of a dtype is scaled.
     """
     rng, single = np.random.default_rng(0), op.astype(_SINGLE)
     u = unit_roundoff(_SINGLE)
     scale = unit_roundoff(dtype) / u
-    after = op.jvp(op.linearize(*inputs, kink="keras")[1], *tangents)
+
+    def pushed(by: Op, points: Sequence[Array], vectors: Sequence[Array | None]) -> Array:
+        return by.jvp(by.linearize(*points, kink="keras")[1], *vectors)
+
+    def off(x: Array, deviation: Array) -> Array:
+        moved: Array = x + deviation * rng.normal(size=x.shape)
+        return moved
+
+    def squared(gap: Array) -> Array:
+        found: Array = np.square(np.where(np.isfinite(gap), scale * gap, 0)) / _DRAWS
+        return found
+
+    after = pushed(op, inputs, tangents)
     total: Array = np.square(unit_roundoff(dtype) * after)
     for _ in range(_DRAWS):
-
-        def off(x: Array, variance: Array | float) -> Array:
-            deviation = np.sqrt(variance / scale**2 + np.square(2 * u * x))
-            near: Array = (x + deviation * rng.normal(size=x.shape)).astype(_SINGLE)
-            return near
-
-        moved = [off(x, variance) for x, variance in zip(inputs, spread, strict=True)]
-        shaken = [None if t is None else off(t, 0.0) for t in tangents]
-        gap: Array = single.jvp(single.linearize(*moved, kink="keras")[1], *shaken) - after
-        total = total + np.square(np.where(np.isfinite(gap), _OTHERS * scale * gap, 0)) / _DRAWS
+        moved = [off(x, np.sqrt(v / scale**2 + np.square(2 * u * x))) for x, v in zip(inputs, spread, strict=True)]
+        shaken = [None if t is None else off(t, 2 * u * t) for t in tangents]
+        points = [off(x, _ASIDE * x).astype(_SINGLE) for x in inputs]
+        vectors = [None if t is None else off(t, _ASIDE * t).astype(_SINGLE) for t in tangents]
+        wide = [None if t is None else t.astype(np.float64) for t in vectors]
+        inner = pushed(single, points, vectors) - pushed(op, [x.astype(np.float64) for x in points], wide)
+        total = total + squared(pushed(op, moved, shaken) - after) + squared(_OTHERS * inner)
     return total
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from refgrad.arrays import Array
+from refgrad.arrays import Array, flat
 from refgrad.derivatives.products import Linearization
 from refgrad.graph import Graph
 from refgrad.ops import Elementwise, PReLU
@@ -117,22 +117,25 @@ def beside(op: Op) -> tuple[int, int]:
 
 
 def sides(op: Op, arguments: Sequence[Array], moved: Sequence[Array]) -> Codes:
-    """The sides of units that read `moved`: of the kinks nearest to `arguments`, and among the best two of these."""
+    """The sides `(batch, units)` of units that read `moved`: of the kinks nearest to `arguments`, or of its best two."""
     if _is_contest(op):
         candidates, _, largest = _candidates(op, arguments)
         one, other = (_two_best(found, largest)[0] for found in (candidates, _candidates(op, moved)[0]))
-        return np.where(one == other, KEPT, CROSSED).astype(np.int8)
-    return np.where(moved[0] > _nearest(op, arguments[0]), RIGHT, LEFT).astype(np.int8)
+        return flat(np.where(one == other, KEPT, CROSSED).astype(np.int8))
+    return flat(np.where(moved[0] > _nearest(op, arguments[0]), RIGHT, LEFT).astype(np.int8))
 
 
 def true_sides(op: Op, arguments: Sequence[Array], seen: Codes, truth: Codes) -> Codes:
-    """The sides of units in truth, given exact patterns of what they read and of the truth (−1: it is not known)."""
+    """The sides of units in truth; `seen` and `truth` are exact patterns `(batch, units)` of what they read and of it.
+
+    Where the truth is −1, nobody knows it, and the side is that of what they read.
+    """
     own = sides(op, arguments, arguments)
     if _is_contest(op):
         found = np.where(seen // 2 == truth // 2, KEPT, CROSSED)
         on = truth % 2 == 1
     else:
-        z, place = arguments[0], _nearest(op, arguments[0])
+        z, place = flat(arguments[0]), flat(_nearest(op, arguments[0]))
         kink = seen + (z < place) - (z > place)
         found, on = np.where(truth > kink, RIGHT, LEFT), truth == kink
     return np.where(truth < 0, own, np.where(on, ON, found)).astype(np.int8)

@@ -81,7 +81,7 @@ def near_units(graph: Graph, twin: Graph, inputs: Sequence[Array], true: Mapping
             more |= (ratio <= NEAR).any(axis=1)
             continue
         reads = read(point, index)
-        codes = flat(sides(op, reads, reads) if true is None else true[index])
+        codes = sides(op, reads, reads) if true is None else true[index]
         if true is None:
             codes = np.where(ratio == 0, ON, codes)
         for sample, unit in np.argwhere((ratio <= NEAR) | ((codes == ON) & np.isfinite(ratio))):

@@ -76,7 +76,5 @@ def sides_of(graph: Graph, twin: Graph, inputs: Sequence[Array], truth: Truth, s
     for index, name in zip(sorted(seen), names_of(graph, sorted(seen)), strict=True):
         op, reads = twin.nodes[index].op, read(point, index)
         if can_be_put(op):
-            shape = point.values[index].shape
-            wanted = truth.patterns[name][samples].reshape(shape)
-            found[index] = flat(true_sides(op, reads, seen[index].reshape(shape), wanted))
+            found[index] = true_sides(op, reads, seen[index], flat(truth.patterns[name][samples]))
     return found
