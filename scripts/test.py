@@ -1,9 +1,10 @@
 """Everything that must hold: `python scripts/test.py` from a fresh clone.
 
 Makes `.venv` if need be, installs refgrad with all that the tests need, TensorFlow included, and runs ruff, mypy, the
-import contract, a strict build of the documentation (into a folder that is thrown away), the tests, and the kernels'
-tests once more as plain Python, so that their lines are seen by the coverage report, which comes last. With arguments
-it runs only pytest, with them: `python scripts/test.py -k vjp`.
+import contract, a strict build of the documentation (into a folder that is thrown away), the tests in as many processes
+as there are processors (4 at most), those that measure memory or time by themselves, and the kernels' tests once more
+as plain Python, so that their lines are seen by the coverage report, which comes last. With arguments it runs only
+pytest, with them: `python scripts/test.py -k vjp`.
 """
 
 from __future__ import annotations
@@ -25,13 +26,20 @@ CHECKS: dict[str, Command] = {
     "import contract": ("-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"),
 }
 DOCUMENTATION: Command = ("-m", "mkdocs", "build", "--strict", "--site-dir")  # with --quiet nothing would be strict
-PYTEST = ("-m", "coverage", "run", "-m", "pytest")
+WORKERS = str(min(4, os.cpu_count() or 1))
+PARALLEL = ("-n", WORKERS, "--dist", "worksteal")
+MEASURED = ("--cov=refgrad", "--cov-branch", "--cov-report=", "--cov-append")
 COVERED: dict[str, Command] = {
-    "pytest": PYTEST,
-    "pytest of the kernels without compilation": (*PYTEST, "tests/test_kernels.py", "-k", "as_numpy or with_numpy"),
-    "collecting coverage": ("-m", "coverage", "combine", "--quiet"),
+    "pytest": ("-m", "pytest", "-q", *MEASURED, *PARALLEL, "-m", "not long and not serial"),
+    "pytest of memory and time": ("-m", "pytest", "-q", *MEASURED, "-m", "serial and not long"),
+    "pytest of the kernels without compilation": (
+        *("-m", "pytest", "-q", *MEASURED, *PARALLEL),
+        *("tests/test_kernels.py", "-k", "as_numpy or with_numpy"),
+    ),
     "coverage": ("-m", "coverage", "report"),
 }
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "TF_NUM_INTRAOP_THREADS"), "1")
+"""Several processes of several threads each would wait for each other."""
 
 
 def _passes(python: Path, name: str, command: Command) -> bool:
@@ -39,6 +47,8 @@ def _passes(python: Path, name: str, command: Command) -> bool:
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3", "NO_MKDOCS_2_WARNING": "1"}
     if "without compilation" in name:
         environment["NUMBA_DISABLE_JIT"] = "1"
+    if "-n" in command:
+        environment |= ONE_THREAD
     return subprocess.run([python, *command], cwd=ROOT, env=environment, check=False).returncode == 0
 
 

@@ -117,7 +117,7 @@ def beside(op: Op) -> tuple[int, int]:
 
 
 def sides(op: Op, arguments: Sequence[Array], moved: Sequence[Array]) -> Codes:
-    """The sides `(batch, units)` of units that read `moved`: of the kinks nearest to `arguments`, or of its best two."""
+    """The sides (batch, units) of units that read `moved`: of the kinks nearest to `arguments`, or of its best two."""
     if _is_contest(op):
         candidates, _, largest = _candidates(op, arguments)
         one, other = (_two_best(found, largest)[0] for found in (candidates, _candidates(op, moved)[0]))
@@ -126,7 +126,7 @@ def sides(op: Op, arguments: Sequence[Array], moved: Sequence[Array]) -> Codes:
 
 
 def true_sides(op: Op, arguments: Sequence[Array], seen: Codes, truth: Codes) -> Codes:
-    """The sides of units in truth; `seen` and `truth` are exact patterns `(batch, units)` of what they read and of it.
+    """The sides of units in truth; `seen` and `truth` are exact patterns (batch, units) of what they read and of it.
 
     Where the truth is −1, nobody knows it, and the side is that of what they read.
     """
