@@ -2,9 +2,8 @@
 
 Makes `.venv` if need be, installs refgrad with all that the tests need, TensorFlow included, and runs ruff, mypy, the
 import contract, a strict build of the documentation (into a folder that is thrown away), the tests in as many processes
-as there are processors (4 at most), those that measure memory or time by themselves, and the kernels' tests once more
-as plain Python, so that their lines are seen by the coverage report, which comes last. With arguments it runs only
-pytest, with them: `python scripts/test.py -k vjp`.
+as there are processors (4 at most), and the kernels' tests once more as plain Python, so that their lines are seen by
+the coverage report, which comes last. With arguments it runs only pytest, with them: `python scripts/test.py -k vjp`.
 """
 
 from __future__ import annotations
@@ -30,8 +29,7 @@ WORKERS = str(min(4, os.cpu_count() or 1))
 PARALLEL = ("-n", WORKERS, "--dist", "worksteal")
 MEASURED = ("--cov=refgrad", "--cov-branch", "--cov-report=", "--cov-append")
 COVERED: dict[str, Command] = {
-    "pytest": ("-m", "pytest", "-q", *MEASURED, *PARALLEL, "-m", "not long and not serial"),
-    "pytest of memory and time": ("-m", "pytest", "-q", *MEASURED, "-m", "serial and not long"),
+    "pytest": ("-m", "pytest", "-q", *MEASURED, *PARALLEL),
     "pytest of the kernels without compilation": (
         *("-m", "pytest", "-q", *MEASURED, *PARALLEL),
         *("tests/test_kernels.py", "-k", "as_numpy or with_numpy"),
