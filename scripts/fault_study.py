@@ -1,9 +1,9 @@
 """Make every fault in every test network and count what the audit finds, and how often clean networks alarm it.
 
-    python scripts/fault_study.py [--quick] [--json FILE]
+    python scripts/fault_study.py [--quick] [--tables faults clean kinks] [--json FILE]
 
 takes an hour or two, with `--quick` ten minutes, and writes `docs/data/fault_study.json`, of which
-`scripts/make_docs.py` makes a page. TensorFlow and JAX take part where they are installed. `tests/fault_study.py` says
+`scripts/make_docs.py` makes a page; tables that are not asked for stay as they are there. TensorFlow and JAX take part where they are installed. `tests/fault_study.py` says
 what is counted.
 """
 
@@ -15,6 +15,7 @@ import os
 import sys
 import time
 from collections.abc import Iterator
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -42,28 +43,37 @@ KINKS = ("question 1-64-32-32-1", "small 16-64-64-8", "normalised 5-32-32-3")
 """Networks audited beside their kinks."""
 
 
-def rows(arguments: argparse.Namespace, frameworks: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The tables, a row at a time: of which table, and the row."""
-    samples, most = (64, 2) if arguments.quick else (256, 4)
+def faults(quick: bool, frameworks: list[str]) -> Iterator[dict[str, Any]]:
+    """Every class of faults in every network, a row for each framework."""
+    samples, most = (64, 2) if quick else (256, 4)
     for name in study.NETWORKS:
         made = study.Study(name, samples)
-        for fault in study.CLASSES:
-            for against in frameworks:
-                row = made.row(fault, against, most)
-                if row["made"]:
-                    yield "faults", row
-    batch = 200 if arguments.quick else 10_000
-    for name, batches in CLEAN.items():
-        for against in frameworks:
-            for seed in range(1 if arguments.quick else batches):
-                yield "clean", study.clean(name, against, batch, 100 + seed)
-    for name in KINKS:
-        for against in frameworks:
-            yield "kinks", study.at_kinks(name, against, batch, 1000)
+        for fault, against in product(study.CLASSES, frameworks):
+            row = made.row(fault, against, most)
+            if row["made"]:
+                yield row
+
+
+def clean(quick: bool, frameworks: list[str]) -> Iterator[dict[str, Any]]:
+    """Right answers, a row for each batch."""
+    for (name, batches), against in product(CLEAN.items(), frameworks):
+        for seed in range(1 if quick else batches):
+            yield study.clean(name, against, 200 if quick else 10_000, 100 + seed)
+
+
+def kinks(quick: bool, frameworks: list[str]) -> Iterator[dict[str, Any]]:
+    """Right answers beside kinks."""
+    for name, against in product(KINKS, frameworks):
+        yield study.at_kinks(name, against, 200 if quick else 10_000, 1000)
+
+
+TABLES = {"faults": faults, "clean": clean, "kinks": kinks}
 
 
 def merged(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """One row for each network and framework: counts added up."""
+    if not found or "samples" not in found[0]:
+        return found
     total: dict[tuple[str, str], dict[str, Any]] = {}
     for row in found:
         kept = total.setdefault((row["network"], row["against"]), {**row, "samples": 0, "alarms": 0, "verdicts": {}})
@@ -78,24 +88,29 @@ def main() -> None:
     """Measure, say it, and write it down."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="few samples of everything")
+    parser.add_argument("--tables", nargs="+", choices=TABLES, default=list(TABLES), help="which to make (all)")
     parser.add_argument("--json", metavar="FILE", help="write there instead")
     arguments = parser.parse_args()
     frameworks = [name for name in study.ANSWERS if study.installed(name)]
-    started = time.perf_counter()
-    found: dict[str, list[dict[str, Any]]] = {"faults": [], "clean": [], "kinks": []}
-    for table, row in rows(arguments, frameworks):
-        found[table].append(row)
-        print(f"{time.perf_counter() - started:8.1f} s", json.dumps(row, ensure_ascii=False), flush=True)
-    found["clean"], found["kinks"] = merged(found["clean"]), merged(found["kinks"])
-    net = study.network(KINKS[0])
-    about = gathered(net, [], {"quick": arguments.quick, "seconds": round(time.perf_counter() - started)})
-    about = {key: about[key] for key in ("date", "versions", "cpu", "options")}
-    parts = [f'"about": {json.dumps(about)}']
-    for table, lines in found.items():
-        text = ",\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
-        parts.append(f'"{table}": [\n{text}\n]')
     path = Path(arguments.json) if arguments.json else ROOT / "docs" / "data" / "fault_study.json"
-    path.write_text("{" + ",\n".join(parts) + "}\n", encoding="utf-8")
+    kept = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"about": {}}
+    for table in arguments.tables:
+        started, found = time.perf_counter(), []
+        for row in TABLES[table](arguments.quick, frameworks):
+            found.append(row)
+            print(f"{time.perf_counter() - started:8.1f} s", json.dumps(row, ensure_ascii=False), flush=True)
+        seconds = round(time.perf_counter() - started)
+        about = gathered(study.network(KINKS[0]), [], {"quick": arguments.quick, "seconds": seconds})
+        kept["about"][table] = {key: about[key] for key in ("date", "versions", "cpu", "options")}
+        kept[table] = merged(found)
+    path.write_text(written(kept), encoding="utf-8")
+
+
+def written(kept: dict[str, Any]) -> str:
+    """As JSON, a row to a line."""
+    lines = {name: [json.dumps(row, ensure_ascii=False) for row in kept[name]] for name in TABLES if name in kept}
+    parts = [f'"{name}": [\n' + ",\n".join(rows) + "\n]" for name, rows in lines.items()]
+    return "{" + ",\n".join([f'"about": {json.dumps(kept["about"])}', *parts]) + "}\n"
 
 
 if __name__ == "__main__":
