@@ -3,8 +3,8 @@
     python scripts/fault_study.py [--quick] [--tables faults clean kinks] [--json FILE]
 
 takes an hour or two, with `--quick` ten minutes, and writes `docs/data/fault_study.json`, of which
-`scripts/make_docs.py` makes a page; tables that are not asked for stay as they are there. TensorFlow and JAX take part where they are installed. `tests/fault_study.py` says
-what is counted.
+`scripts/make_docs.py` makes a page; tables that are not asked for stay as they are there. TensorFlow and
+JAX take part where they are installed. `tests/fault_study.py` says what is counted.
 """
 
 from __future__ import annotations

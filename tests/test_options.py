@@ -133,7 +133,7 @@ def test_products_go_by_name_and_what_is_left_out_is_zero():
         ),
         ({"outputs": "q", "inputs": "a", "output_index": [], "input_index": 0}, lambda: np.empty((6, 0))),
     ],
-    ids=str,
+    ids=lambda value: "" if callable(value) else str(value),
 )
 @pytest.mark.parametrize("mode", ["auto", "forward", "reverse", "split"])
 def test_ends_and_features_are_those_of_the_whole(options, expected, mode):
