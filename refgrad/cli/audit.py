@@ -14,7 +14,7 @@ from refgrad.auditing.coverage import chosen
 from refgrad.auditing.text import coloured, plain, summary
 from refgrad.cli.inputs import inputs
 from refgrad.cli.models import model
-from refgrad.cli.say import say, say_json, shows_colour, shows_progress
+from refgrad.cli.say import say, say_json, shows_colour
 from refgrad.cli.silence import silenced
 from refgrad.network import Network
 
@@ -54,7 +54,6 @@ def audit(arguments: Namespace) -> int:
             certify=arguments.certify,
             seed=arguments.seed,
             workers=arguments.workers,
-            progress=shows_progress(arguments),
         )
     report = replace(report, provenance=report.provenance | {"command": _command(arguments)})
     if arguments.html:
