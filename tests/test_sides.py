@@ -125,9 +125,9 @@ def test_true_sides_are_those_of_exact_patterns():
     seen = np.array([[1, 2, 1, 3, 0, 1]])
     truth = np.array([[2, 0, 1, 4, 1, -1]])
     np.testing.assert_array_equal(true_sides(op, [z], seen, truth), [[RIGHT, LEFT, ON, RIGHT, ON, LEFT]])
-    pair = [np.array([[1.0, 1.0, 1.0]]), np.array([[1.0, 2.0, 2.0]])]
-    codes = true_sides(Maximum(), pair, np.array([[1, 2, 2]]), np.array([[2, 2, 3]]))
-    np.testing.assert_array_equal(codes, [[CROSSED, KEPT, ON]])
+    pair = [np.array([[1.0, 1.0, 1.0, 1.0]]), np.array([[1.0, 2.0, 2.0, 1.0]])]
+    codes = true_sides(Maximum(), pair, np.array([[1, 2, 2, 1]]), np.array([[2, 2, 3, 0]]))
+    np.testing.assert_array_equal(codes, [[CROSSED, KEPT, ON, KEPT]])
 
 
 def test_axes_that_are_kept_are_no_units_of_their_own():

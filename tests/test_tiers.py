@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
@@ -219,6 +221,17 @@ def test_the_enclosure_is_the_documented_one():
     assert block.upper[0, 0, 0] - w < 10 * u * w
 
 
+def test_an_activation_errs_by_what_is_assumed_of_it():
+    """tanh at an exact 0.5: 64 u, four times the 16 that rows are granted at least, for value and slope."""
+    from refgrad.exact.enclosure import enclosure
+
+    net = chain(Elementwise("tanh"), dtype="float32")
+    limits = enclosure(net.graph, [np.array([[0.5]], "f4")], assumed)
+    (value,), ((block,),), u = limits.values, limits.jacobians, 2.0**-24
+    assert value.upper[0, 0] - np.tanh(0.5) == pytest.approx(64 * u, rel=1e-3)
+    assert 64 * u < block.upper[0, 0, 0] - 1 / np.cosh(0.5) ** 2 < 80 * u
+
+
 def test_numbers_flushed_to_zero_are_recognised():
     """1e-40 is below the least normal float32: a machine that flushes has y = 0 and J = 0, which is no bug."""
     net = refgrad.Network.sequential(
@@ -230,6 +243,12 @@ def test_numbers_flushed_to_zero_are_recognised():
     assert report.counts == {"flushed_subnormal": 20}
     right = refgrad.audit(net, x, lambda x: (slope * x.astype(float), np.full((len(x), 1, 1), slope)), engine="numpy")
     assert set(right.counts) <= {"ok"}
+    between = refgrad.Network.sequential(
+        [(np.array([[1e-20]], "f4"), None, "linear"), (np.array([[1e30]], "f4"), None, "linear")]
+    )
+    tiny = 1e-20 * x
+    report = refgrad.audit(between, tiny, lambda x: (0 * x, between.jacobian(x)), engine="numpy")
+    assert report.counts == {"flushed_subnormal": 20}, "x and the weights are normal, their product is not"
     other = refgrad.audit(net, x, lambda x: (0 * x, np.full((len(x), 1, 1), 7.0)), engine="numpy")
     assert other.counts["flushed_subnormal"] == 0
 
@@ -273,6 +292,34 @@ def test_the_least_noise_is_less_and_is_tried_first_where_outputs_are_many(monke
     assert whole.counts == {"ok": 30}
     assert (report.samples["ratio"] >= whole.samples["ratio"]).all()
     assert (report.samples["ratio"] > whole.samples["ratio"]).any()
+    monkeypatch.undo()
+    # Outside of the smaller bound, inside of the whole one: that one counts.
+    sample = int((whole.samples["bound"] / report.samples["bound"]).argmax())
+    row, place = report.samples[sample], [int(n) for n in re.findall(r"\d+", str(report.samples["where"][sample]))]
+    assert whole.samples["bound"][sample] > 1.3 * row["bound"]
+
+    def moved(x):
+        y, jacobian = (part.astype(float) for part in net.value_and_jacobian(x, engine="numpy"))
+        jacobian[sample, place[0], place[1]] = row["truth"] + 1.1 * row["bound"]
+        return y, jacobian
+
+    assert refgrad.audit(net, x, moved, certify=0).counts == {"ok": 30}
+
+
+@pytest.mark.parametrize("against", ["finite-differences", "complex-step"])
+def test_a_method_is_granted_its_own_error(against):
+    """Central differences are off by 1e-10 and more, which they know; in float64 that is 10⁵ deviations."""
+    rng = np.random.default_rng(0)
+    net = refgrad.Network.sequential(
+        [(rng.normal(size=(3, 8)), None, "tanh"), (rng.normal(size=(8, 2)), None, "linear")]
+    )
+    report = refgrad.audit(net, rng.normal(size=(30, 3)), against)
+    assert report.counts == {"ok": 30}
+
+
+def test_ops_that_cancel_inside_do_not_alarm():
+    """Layer normalisation, a normalised dot product, softmax: their formulas do not show what they lose."""
+    assert study.clean("layers (two in, two out)", "emulated", 400, seed=100)["verdicts"] == {"ok": 400}
 
 
 def test_rules_are_those_that_were_measured():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from argparse import Namespace
 
 from refgrad.options import Engine
@@ -17,5 +16,4 @@ def engine(multiply_adds: int, arguments: Namespace) -> Engine:
     A process that goes on may call a million times, and nobody knows: there "auto" is Numba from the first call on.
     """
     asked: Engine = arguments.engine
-    small = multiply_adds <= WORTH_NUMBA and "numba" not in sys.modules
-    return "numpy" if asked == "auto" and small else asked
+    return "numpy" if asked == "auto" and multiply_adds <= WORTH_NUMBA else asked
