@@ -38,7 +38,7 @@ class Limits:
     merged: int = 4096
     tensor: int = 10**8
     picked: int = 10**6
-    objects: int = 20_000
+    objects: int = 100_000
     attribute: int = 16 << 20
     chunk: int = 32 << 20
     verified: int = 2**24
