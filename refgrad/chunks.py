@@ -86,13 +86,31 @@ def each(work: Work, samples: int, size: int, *, threads: int = 1, progress: boo
         futures: list[Future[int]] = []
         try:
             for piece in pieces:  # inside, for Ctrl-C may come before the last is handed in
-                futures.append(_pool(threads).submit(_silently, work, piece))
+                futures.append(_pool(threads - 1).submit(_silently, work, piece))
+            if not progress:
+                _help(work, pieces, futures)
             for future in futures:
                 bar.update(future.result())
         finally:
             for future in futures:
                 future.cancel()
             wait(futures)
+
+
+def _help(work: Work, pieces: list[slice], futures: list[Future[int]]) -> None:
+    """Do from the last piece on what no thread has begun: a sleeping thread may take as long to wake as a piece takes.
+
+    It ends at the first error, so that what is before it in order may still fail, and be the first.
+    """
+    for place in reversed(range(len(pieces))):
+        if not futures[place].cancel():
+            continue
+        done = futures[place] = Future[int]()
+        try:
+            done.set_result(_silently(work, pieces[place]))
+        except Exception as error:
+            done.set_exception(error)
+            return
 
 
 class _NoBar:

@@ -15,16 +15,16 @@ from functools import cached_property
 from typing import Any, BinaryIO
 
 import h5py
-from h5py import h5, h5p
+from h5py import h5, h5l, h5p
 
 from refgrad.arrays import Array
 from refgrad.errors import FormatError, RefgradError, UnsupportedError
-from refgrad.keras import attributes
+from refgrad.keras import attributes, trees
+from refgrad.keras.attributes import Attributes
 from refgrad.keras.datasets import OPAQUE, array
+from refgrad.keras.headers import NOWHERE, messages
 from refgrad.limits import Budget, Limits
 from refgrad.paths import size
-
-_UNDEFINED = 2**64 - 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +40,11 @@ def content(stream: BinaryIO) -> Content:
     return Content(stream, size(stream))
 
 
-def _check_start(stream: BinaryIO) -> None:
-    """The first bytes must say that the file is whole and by itself: no user block, no other files beside it."""
+def _check_start(stream: BinaryIO) -> list[int]:
+    """The first bytes must say that the file is whole and by itself: no user block, no other files beside it.
+
+    Gives the addresses of the headers that libhdf5 reads when it opens the file.
+    """
     length = size(stream)
     stream.seek(0)
     start = stream.read(96)
@@ -49,19 +52,32 @@ def _check_start(stream: BinaryIO) -> None:
         version = start[8]
         widths = start[13:15] if version < 2 else start[9:11]
         base, end = struct.unpack_from("<Q8xQ", start, {0: 24, 1: 28}.get(version, 12))
-        (driver,) = struct.unpack_from("<Q", start, 48 + 4 * version) if version < 2 else (_UNDEFINED,)
+        (driver,) = struct.unpack_from("<Q", start, 48 + 4 * version) if version < 2 else (NOWHERE,)
+        at_root, at_more = (64 + 4 * version, 0) if version < 2 else (36, 20)
+        headers = [struct.unpack_from("<Q", start, at)[0] for at in (at_root, at_more) if at]
     except (IndexError, struct.error):
         msg = f"the HDF5 data is damaged or cut off ({length:,} bytes)"
         raise FormatError(msg) from None
     if not start.startswith(b"\x89HDF\r\n\x1a\n"):
         msg = "this is no HDF5 file"
         raise FormatError(msg)
-    if version > 3 or widths != b"\x08\x08" or base or driver != _UNDEFINED:
+    if version > 3 or widths != b"\x08\x08" or base or driver != NOWHERE:
         msg = "the HDF5 file begins with a user block, names other files, or is of a later version than 3"
         raise UnsupportedError(msg)
     if end > length:
         msg = f"the HDF5 data is damaged or cut off ({length:,} bytes of {end:,})"
         raise FormatError(msg)
+    return [address for address in headers if address != NOWHERE]
+
+
+_LINKS = {h5l.TYPE_SOFT: "SoftLink", h5l.TYPE_EXTERNAL: "ExternalLink"}
+
+
+def _checked(stream: BinaryIO, address: int, budget: Budget) -> Attributes:
+    """The attributes of an object whose header libhdf5 can follow to its end."""
+    found = messages(stream, address, budget)
+    trees.check(stream, found, budget)
+    return attributes.attributes(found)
 
 
 def _address(holder: Any) -> int:
@@ -76,16 +92,25 @@ class Opened:
     file: h5py.File
     stream: BinaryIO
     budget: Budget
+    headers: dict[int, Attributes]
 
     def child(self, group: h5py.Group, name: str) -> Any:
         """A group or dataset one step below, or None; never one that lies elsewhere."""
-        link = group.get(name, getlink=True)
-        if link is None:
+        links, key = group.id.links, name.encode()
+        if not name or not links.exists(key):
             return None
-        if not isinstance(link, h5py.HardLink):
-            msg = f"{group.name}/{name} is a {type(link).__name__}; links are not followed"
+        link = links.get_info(key)
+        if link.type != h5l.TYPE_HARD:
+            msg = f"{group.name}/{name} is a {_LINKS.get(link.type, 'link of a later kind')}; links are not followed"
             raise UnsupportedError(msg)
+        self._header(int(link.u))
         return group[name]
+
+    def _header(self, address: int) -> Attributes:
+        """What a header says, which libhdf5 may read from now on."""
+        if address not in self.headers:
+            self.headers[address] = _checked(self.stream, address, self.budget)
+        return self.headers[address]
 
     def descend(self, group: h5py.Group, path: str) -> Any:
         """What a slash-separated path below a group leads to, or None."""
@@ -109,7 +134,7 @@ class Opened:
         return [name.decode() for name in (found if in_order else sorted(found))]
 
     def _attribute(self, holder: Any, name: str) -> list[str] | None:
-        return attributes.read(self.stream, _address(holder), name, self.budget)
+        return attributes.texts(self.stream, self._header(_address(holder)), name, self.budget)
 
     def text(self, holder: Any, name: str) -> str | None:
         """An attribute that is one text, or None if there is none."""
@@ -158,9 +183,10 @@ _DAMAGE = (
 def opened(content: Content, limits: Limits) -> Iterator[Opened]:
     """The file, read-only; h5py's own complaints come out as one `FormatError`."""
     try:
-        _check_start(content.stream)
+        budget = limits.budget(content.stored)
+        headers = {address: _checked(content.stream, address, budget) for address in _check_start(content.stream)}
         with h5py.File(content.stream, "r") as file:
-            yield Opened(file, content.stream, limits.budget(content.stored))
+            yield Opened(file, content.stream, budget, headers)
     except RefgradError:
         raise
     except _DAMAGE as error:

@@ -49,7 +49,9 @@ class Stored:
 
 def _is_legacy(source: Opened) -> bool:
     """Whether the layout is that of Keras 1–2, which lists its layers by name."""
-    return source.texts(source.file, "layer_names") is not None or "model_weights" in source.file
+    return (
+        source.texts(source.file, "layer_names") is not None or source.child(source.file, "model_weights") is not None
+    )
 
 
 def _legacy_root(source: Opened) -> h5py.Group:

@@ -339,3 +339,67 @@ damaged("a group whose names go in a circle", "FormatError", "damaged", _in_tabl
 damaged("an entry without a name", "FormatError", "damaged", _in_table(b"SNOD", 8, 10**6))
 damaged("a tree that is no tree", "FormatError", "", _in_table(b"TREE", 0, 0))
 damaged("a tree of itself", "FormatError", "damaged", lambda whole: whole.replace(b"TREE\0\0", b"TREE\0\1", 1))
+
+
+def _u8(content, at):
+    return struct.unpack_from("<Q", content, at)[0]
+
+
+def _put(content, at, part):
+    return content[:at] + part + content[at + len(part) :]
+
+
+def _own_branch(start, key):
+    """The first tree that starts so is its own first branch; keys are so many bytes."""
+
+    def after(content):
+        at = content.index(start)
+        return _put(_put(content, at + 5, b"\1"), at + 24 + key, struct.pack("<Q", at))
+
+    return after
+
+
+def _free_circle(content):
+    at = content.index(b"HEAP")
+    free, names = _u8(content, at + 8) - 16, _u8(content, at + 24)
+    return _put(_put(content, at + 16, struct.pack("<Q", free)), names + free, struct.pack("<2Q", free, 16))
+
+
+def _header_circle(content):
+    """The root's first attribute, or where its header goes on, becomes the news that it goes on where it began."""
+    header = _u8(content, 64)
+    at, length = header + 16, struct.unpack_from("<I", content, header + 8)[0]
+    first = at
+    while content[first] not in (0x0C, 0x10):
+        first += 8 + struct.unpack_from("<H", content, first + 2)[0]
+    return _put(_put(content, first, b"\x10"), first + 8, struct.pack("<2Q", at, length))
+
+
+damaged("a tree that is its own branch", "FormatError", "no tree below", _own_branch(b"TREE\0", 8))
+damaged("free names in a circle", "FormatError", "has no end", _free_circle)
+damaged("a header in a circle", "FormatError", "goes on and on", _header_circle)
+
+
+@hdf5("hdf5: a tree of chunks that is its own branch", "FormatError", "no tree below", after=_own_branch(b"TREE\1", 32))
+def _(file):
+    values = file[KERNEL][()]
+    del file[KERNEL]
+    file.create_dataset(KERNEL, data=values, chunks=(1, 2))
+
+
+def _deeper(content):
+    return _put(content, content.index(b"BTHD") + 12, b"\x40")
+
+
+@hdf5("hdf5: links in a tree of 64 levels", "FormatError", "too many entries", source=NUMBERED, after=_deeper)
+def _(file):
+    _many_links(file)
+
+
+def _compressed(content):
+    return _put(content, content.index(b"FRHP") + 7, b"\x40")
+
+
+@hdf5("hdf5: links in a compressed heap", "FormatError", "no heap of links", source=NUMBERED, after=_compressed)
+def _(file):
+    _many_links(file)
