@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
@@ -72,45 +73,41 @@ def each(work: Work, samples: int, size: int, *, threads: int = 1, progress: boo
     """Do `work` for every piece of at most `size` samples; one empty piece where there are no samples.
 
     Pieces write to places of their own, so neither their order nor the number of threads changes a result. If one
-    fails, the error is that of the first to do so in order, and nothing is written any more once it is raised.
+    fails, the error is that of the first to do so in order, and nothing is written any more once it is raised. The
+    calling thread works as well: a sleeping one may take as long to wake as all the work takes.
     """
     pieces = _pieces(samples, size)
     if len(pieces) == 1 and not progress:
         _silently(work, pieces[0])
         return
+    left, done, errors = deque(enumerate(pieces)), deque[int](), dict[int, Exception]()
+
+    def take(bar: Any) -> None:
+        while left:
+            try:
+                place, piece = left.popleft()
+            except IndexError:  # another thread was faster
+                return
+            try:
+                done.append(_silently(work, piece))
+            except Exception as error:  # what is before it in order has begun, and may fail as well
+                errors[place] = error
+                left.clear()
+            while bar and done:
+                bar.update(done.popleft())
+
+    futures: list[Future[None]] = []
     with _bar(samples, what, shown=progress) as bar:
-        if threads == 1 or len(pieces) == 1:
-            for piece in pieces:
-                bar.update(_silently(work, piece))
-            return
-        futures: list[Future[int]] = []
         try:
-            for piece in pieces:  # inside, for Ctrl-C may come before the last is handed in
-                futures.append(_pool(threads - 1).submit(_silently, work, piece))
-            if not progress:
-                _help(work, pieces, futures)
-            for future in futures:
-                bar.update(future.result())
+            for _ in range(min(threads, len(pieces)) - 1):  # inside, for Ctrl-C may come before the last is asked
+                futures.append(_pool(threads - 1).submit(take, None))
+            take(bar)
         finally:
-            for future in futures:
-                future.cancel()
-            wait(futures)
-
-
-def _help(work: Work, pieces: list[slice], futures: list[Future[int]]) -> None:
-    """Do from the last piece on what no thread has begun: a sleeping thread may take as long to wake as a piece takes.
-
-    It ends at the first error, so that what is before it in order may still fail, and be the first.
-    """
-    for place in reversed(range(len(pieces))):
-        if not futures[place].cancel():
-            continue
-        done = futures[place] = Future[int]()
-        try:
-            done.set_result(_silently(work, pieces[place]))
-        except Exception as error:
-            done.set_exception(error)
-            return
+            left.clear()
+            wait([future for future in futures if not future.cancel()])
+        bar.update(sum(done))
+    if errors:
+        raise errors[min(errors)]
 
 
 class _NoBar:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -28,6 +29,10 @@ from refgrad.options import Engine, Kink, Mode, Options, check
 from refgrad.planning import WORTH_A_THREAD, plan
 
 PLAIN = Options()
+
+
+def _nothing(_: Any) -> None:
+    """Takes the place of a brief way where there is none."""
 
 
 class Engines:
@@ -138,6 +143,25 @@ class Engines:
         y = np.empty((len(x), *self._shapes[0]), x.dtype)
         self.runner.value(x, y)
         return y
+
+    @cached_property
+    def brief_value(self) -> Callable[[Any], Array | None]:
+        """Values of what the kernels can take as it is, or None."""
+        if self.brief_values < 0 or not self._flat:
+            return _nothing
+        return self.runner.brief_value(self.brief_values)
+
+    @cached_property
+    def brief(self) -> Callable[[Any], tuple[Array, Array] | None]:
+        """Value and Jacobian of what the kernels can take as it is, or None."""
+        if not self.kernels_pay or not self._flat:
+            return _nothing
+        most = min(self.worth_a_table - 1, WORTH_A_THREAD / max(1, self.direct.cost))
+        return self.runner.brief(self.direct, most)
+
+    @property
+    def _flat(self) -> bool:
+        return all(len(self.graph.shapes[end]) == 1 for end in (*self.graph.inputs, *self.graph.outputs))
 
     def briefly(self, x: Array) -> tuple[Array, Array]:
         """Value and Jacobian of a few samples by the kernels, with nothing around them."""

@@ -97,6 +97,8 @@ class Network:
 
     def __call__(self, x: Any, *, engine: Engine = "auto", threads: int | None = None) -> Results:
         """Value y = f(x), `(batch, *out)`."""
+        if engine == "auto" and threads is None and (brief := self._engines.brief_value(x)) is not None:
+            return brief
         inputs, single = self._inputs(x)
         if engine == "auto" and threads is None and len(inputs[0]) <= self._engines.brief_values:
             y = self._engines.value_briefly(inputs[0])
@@ -115,6 +117,8 @@ class Network:
         Options: `outputs`, `inputs`, `output_index`, `input_index`, `mode`, `kink`, `engine`, `threads`, `max_bytes`,
         `out`, `progress`; `refgrad.Options` says what each means. `out` takes the pair (y, J).
         """
+        if not options and (brief := self._engines.brief(x)) is not None:
+            return brief
         inputs, single = self._inputs(x)
         if not options and self._engines.runs_briefly(len(inputs[0])):
             y, jacobian = self._engines.briefly(inputs[0])

@@ -509,3 +509,29 @@ def test_values_of_a_few_samples_take_the_short_way_to_the_same_bits(name, monke
     net(x[:7], engine="numpy")
     many = refgrad.Network.sequential([(np.ones((1, 3)), None, "relu"), (np.ones((3, 1)), None, "linear")])
     assert many._engines.brief_values < 3 * 8  # from there on the staircase may be asked
+
+
+@pytest.mark.parametrize("name", ["relu", "flattened", "softmax"])
+def test_an_array_that_fits_takes_the_shortest_way_to_the_same_bits(name):
+    net, x = chained(name, "float32")
+    few = np.ascontiguousarray(x[:3])
+    read_only = few.copy()
+    read_only.flags.writeable = False
+    wanted = net.value_and_jacobian(few, threads=1)
+    others = [few, read_only, few.tolist(), few.astype("float64"), np.repeat(few, 2, axis=0)[::2], few.view(_Own)]
+    for given in others:
+        y, jacobian = net.value_and_jacobian(given)
+        np.testing.assert_array_equal(y, wanted[0])
+        np.testing.assert_array_equal(jacobian, wanted[1])
+        np.testing.assert_array_equal(net(given), wanted[0])
+        assert type(y) is type(jacobian) is np.ndarray
+    flat = len(net.input_shapes[0]) == len(net.output_shapes[0]) == 1
+    assert (net._engines.brief(few) is not None) == (net._engines.brief_value(few) is not None) == flat
+    for given in (*others[1:], few[:, :-1], few[0], few[None], None):
+        assert net._engines.brief(given) is net._engines.brief_value(given) is None
+    with pytest.raises(refgrad.InputError, match="shape"):
+        net.value_and_jacobian(few[:, :-1])
+
+
+class _Own(np.ndarray):
+    """An array of another class."""

@@ -379,26 +379,43 @@ def test_after_an_error_in_a_thread_nothing_is_written_any_more():
     assert written == before
 
 
-def test_interrupted_while_it_is_handed_in_nothing_is_written_any_more(monkeypatch):
+@pytest.mark.parametrize("where", ["while a thread is asked", "in its own piece"])
+def test_after_an_interruption_nothing_is_written_any_more(where, monkeypatch):
     written = []
 
     class Interrupted(ThreadPoolExecutor):
+        asked = 0
+
         def submit(self, work, *arguments):
-            if arguments[1].start == 5:
+            self.asked += 1
+            if self.asked == 2 and where == "while a thread is asked":
                 raise KeyboardInterrupt
             return super().submit(work, *arguments)
 
     def work(piece):
         time.sleep(0.05)
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
         written.append(piece)
 
     with Interrupted(2) as pool:
         monkeypatch.setattr(chunks, "_pool", lambda _: pool)
         with pytest.raises(KeyboardInterrupt):
-            chunks.each(work, 9, 1, threads=2)
+            chunks.each(work, 90, 1, threads=3)
         before = list(written)
         time.sleep(0.3)
     assert written == before
+    assert len(written) < 9
+
+
+def test_the_caller_does_what_busy_threads_do_not_begin(monkeypatch):
+    done, free = [], threading.Event()
+    with ThreadPoolExecutor(1) as pool:
+        monkeypatch.setattr(chunks, "_pool", lambda _: pool)
+        pool.submit(free.wait, 10)
+        chunks.each(done.append, 9, 1, threads=2)
+        assert [piece.start for piece in done] == [*range(9)]
+        free.set()
 
 
 def test_progress_shows_a_bar_on_standard_error(capsys, monkeypatch):

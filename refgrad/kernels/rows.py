@@ -117,13 +117,13 @@ def jacobians(
 
 @kernel
 def rows(packed: Any, kink: Any, cut: Any, group: Any, x: Any, y: Any, jacobian: Any) -> None:
-    """y (batch, n_out) and jacobian (batch · n_out · n_in,) for x (batch, n_in).
+    """y (batch, n_out) and jacobian (batch, n_out, n_in) for x (batch, n_in).
 
     Unit vectors start at level `cut`: the input (0) pushes forward, the output pulls back, any other does both, and
     multiplies. So many samples as `group` says go through the layers together.
     """
     packed = borrowed(packed[0]), borrowed(packed[1]), borrowed(packed[2])
-    x, y, jacobian = borrowed(x), borrowed(y), borrowed(jacobian)
+    x, y, jacobian = borrowed(x), borrowed(y), borrowed(jacobian).reshape(-1)
     layers = packed[0]
     lanes, units, widest = lanes_for(layers, len(x)), all_units(layers), layers[0, WIDEST]
     tile = tile_size(layers, lanes, True)

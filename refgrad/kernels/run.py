@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
@@ -91,7 +92,7 @@ class Runner:
     """A program ready to run: its arrays, and the addresses of its compiled functions."""
 
     def __init__(self, program: Program, dtype: np.dtype[Any]) -> None:
-        self.program = program
+        self.program, self.dtype = program, dtype
         self.panel = _compiled("block").panel_width(dtype)
         packed = pack(program, dtype, self.panel)
         steps = packed.steps.copy()
@@ -116,8 +117,53 @@ class Runner:
         """Write outputs (batch, n_out) and Jacobians (batch, n_out, n_in) into C-contiguous arrays."""
         self._rows(
             self.arguments, POLICIES.index(kink), cut.level, self.group(cut.vectors), _plain(x), _plain(y),
-            jacobian.reshape(-1),
+            jacobian.reshape(len(x), self.program.widths[-1], self.program.widths[0]),
         )  # fmt: skip
+
+    def fitting(self, most: float) -> Callable[[Any], bool]:
+        """Whether something given can go to a kernel as it is: up to `most` samples (batch, n_in)."""
+        dtype, width = self.dtype, self.program.widths[0]
+
+        def fits(x: Any) -> bool:
+            if type(x) is not np.ndarray or x.ndim != 2 or x.dtype != dtype:
+                return False
+            batch, n_in = x.shape
+            return n_in == width and batch <= most and x.flags.carray
+
+        return fits
+
+    def brief_value(self, most: float) -> Callable[[Any], Array | None]:
+        """`value` in a new array for what fits, or None; whatever does not depend on x is looked up once."""
+        fits, dtype, width = self.fitting(most), self.dtype, self.program.widths[-1]
+        run, arguments, empty = self._value, self.arguments, np.empty
+
+        def value(x: Any) -> Array | None:
+            if not fits(x):
+                return None
+            y = empty((len(x), width), dtype)
+            run(arguments, x, y)
+            return y
+
+        return value
+
+    def brief(self, cut: Cut, most: float) -> Callable[[Any], tuple[Array, Array] | None]:
+        """`value_and_jacobian` in new arrays for what fits, or None.
+
+        Whatever does not depend on x is looked up once: that takes longer than one sample of a small network.
+        """
+        fits, dtype, n_in, n_out = self.fitting(most), self.dtype, self.program.widths[0], self.program.widths[-1]
+        run, arguments, level, group, empty = self._rows, self.arguments, cut.level, self.group(cut.vectors), np.empty
+        keras = POLICIES.index("keras")
+
+        def value_and_jacobian(x: Any) -> tuple[Array, Array] | None:
+            if not fits(x):
+                return None
+            batch = len(x)
+            y, jacobian = empty((batch, n_out), dtype), empty((batch, n_out, n_in), dtype)
+            run(arguments, keras, level, group, x, y, jacobian)
+            return y, jacobian
+
+        return value_and_jacobian
 
     def products(
         self, x: Array, vectors: Array, first: int, direction: Direction, kink: KinkPolicy, y: Array, results: Array
