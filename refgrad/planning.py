@@ -17,6 +17,12 @@ WORTH_A_THREAD = 20_000_000
 """Multiply–adds that are worth another thread. On one core of an EPYC with AVX-512 (Zen 5) kernels were measured to get
 through 28 (1-64-32-32-1) to 190 (10-256-256-256-10) of them in a nanosecond: it is 0.1 to 0.7 ms of work."""
 
+WORTH_A_PIECE = WORTH_A_THREAD // 8
+"""Multiply–adds that are worth a place in the queue, some 3 µs."""
+
+_TILE = 32
+"""Samples: a whole number of the kernels' tiles, whatever the machine's vectors."""
+
 KERNEL_PAYS = 4.0
 """How many times more multiply–adds the kernels may do than NumPy, which can leave out rows and columns or split: for
 small layers NumPy spends that much on calls."""
@@ -90,8 +96,8 @@ def plan(samples: int, options: Options, graph: Graph, made: Order, kernels: Cut
     counted = f"{made.mode} is the least counted" if options.mode == "auto" else f"mode={options.mode!r} was asked for"
     if isinstance(kernels, Cut) and (options.engine == "numba" or kernels.cost <= KERNEL_PAYS * made.cost):
         threads = max(1, min(threads_allowed(options.threads), samples * kernels.cost // WORTH_A_THREAD))
-        least = math.ceil(WORTH_A_THREAD / max(1, kernels.cost))
-        at_once = max(1, samples) if threads == 1 else max(least, math.ceil(samples / (4 * threads)))
+        least = max(_TILE, math.ceil(WORTH_A_PIECE / max(1, kernels.cost)), math.ceil(samples / (4 * threads)))
+        at_once = max(1, samples) if threads == 1 else -(-least // _TILE) * _TILE
         # The kernels write whole Jacobians: a place for them, and what is picked from there, rows before columns.
         whole = size(graph, graph.outputs[0]) * size(graph, graph.inputs[0])
         at_once = min(at_once, samples_within(_allowed(options, threads), 3 * graph.dtype.itemsize * whole))
