@@ -24,7 +24,7 @@ from refgrad.kernels import run
 from refgrad.kernels.cuts import Cut
 from refgrad.kernels.run import Runner
 from refgrad.options import MAX_BYTES, Kink, Options
-from refgrad.planning import Plan, bytes_per_sample
+from refgrad.planning import Plan, bytes_per_sample, kernels_at_once
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +110,9 @@ def values(
             targets[0][left] = spare
 
     size = samples_within(MAX_BYTES // threads, bytes_per_sample(graph, 0, 0))
-    each(work, samples, size if runner is None else max(1, math.ceil(samples / threads)), threads=threads)
+    if runner is not None:
+        size = kernels_at_once(samples, graph.parameters, threads)
+    each(work, samples, size, threads=threads)
 
 
 def _looked_up(table: Staircase, runner: Runner | None, x: Array, y: Array, jacobian: Array) -> Any:
@@ -218,7 +220,9 @@ def product(
 
     peak = span(graph, graph.inputs, graph.outputs).peak
     size = samples_within(MAX_BYTES // threads, bytes_per_sample(graph, k, peak))
-    each(work, samples, size if runner is None else max(1, math.ceil(samples / threads)), threads=threads)
+    if runner is not None:
+        size = kernels_at_once(samples, k * graph.parameters, threads)
+    each(work, samples, size, threads=threads)
     return values, results
 
 

@@ -88,6 +88,14 @@ def pieces(graph: Graph, made: Order, options: Options, threads: int) -> tuple[i
     return samples_within(allowed, bytes_per_sample(graph, 1, peak)), vectors
 
 
+def kernels_at_once(samples: int, cost: int, threads: int) -> int:
+    """Of how many samples, each of so many multiply–adds, a piece of the kernels' work is."""
+    if threads == 1:
+        return max(1, samples)
+    least = max(math.ceil(WORTH_A_PIECE / max(1, cost)), math.ceil(samples / (4 * threads)), 1)
+    return -(-least // _TILE) * _TILE
+
+
 def plan(samples: int, options: Options, graph: Graph, made: Order, kernels: Cut | str) -> Plan:
     """The plan for Jacobians of a graph whose cheapest order is `made`.
 
@@ -96,8 +104,7 @@ def plan(samples: int, options: Options, graph: Graph, made: Order, kernels: Cut
     counted = f"{made.mode} is the least counted" if options.mode == "auto" else f"mode={options.mode!r} was asked for"
     if isinstance(kernels, Cut) and (options.engine == "numba" or kernels.cost <= KERNEL_PAYS * made.cost):
         threads = max(1, min(threads_allowed(options.threads), samples * kernels.cost // WORTH_A_THREAD))
-        least = max(_TILE, math.ceil(WORTH_A_PIECE / max(1, kernels.cost)), math.ceil(samples / (4 * threads)))
-        at_once = max(1, samples) if threads == 1 else -(-least // _TILE) * _TILE
+        at_once = kernels_at_once(samples, kernels.cost, threads)
         # The kernels write whole Jacobians: a place for them, and what is picked from there, rows before columns.
         whole = size(graph, graph.outputs[0]) * size(graph, graph.inputs[0])
         at_once = min(at_once, samples_within(_allowed(options, threads), 3 * graph.dtype.itemsize * whole))
