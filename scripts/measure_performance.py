@@ -54,7 +54,7 @@ def table(rows: Iterable[dict[str, Any]]) -> list[str]:
         ratios = sorted(row["ratios"].items(), key=lambda pair: pair[1])
         name, best = ratios[0]
         widths = "-".join(map(str, row["widths"]))
-        others = ", ".join(f"{peer} {ratio:.2g}" for peer, ratio in ratios)
+        others = ", ".join(f"{peer} {ratio:.3g}" for peer, ratio in ratios)
         time = f"{row['seconds'] * 1e6:,.1f} µs"
         lines.append(f"| {row['network']} {widths} | {row['batch']:,} | {time} | **{best:.2f}** ({name}) | {others} |")
     return lines
