@@ -63,6 +63,6 @@ def test_the_page_is_written_between_its_marks_and_names_the_best_peer(monkeypat
         assert text.startswith("above\n")
         assert text.endswith("\nbelow\n")
         assert "old" not in text
-        assert "| seed 1-4-1 | 1,000 | 20.0 µs | **1.25** (torch) | torch 1.2, jax 2.5 |" in text
+        assert "| seed 1-4-1 | 1,000 | 20.0 µs | **1.25** (torch) | torch 1.25, jax 2.5 |" in text
         assert "a CPU" in text
     assert asked == [["--values", "--seconds", "1"]]
