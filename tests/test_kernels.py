@@ -122,9 +122,40 @@ def test_kernels_agree_with_numpy(case, dtype, mode):
 def test_every_step_agrees_with_numpy(name, dtype, mode):
     net, x = chained(name, dtype)
     check_agreement(net, x, mode)
-    few = [part[:3] for part in net.value_and_jacobian(x, mode=mode, engine="numba")]
-    for one, other in zip(net.value_and_jacobian(x[:3], mode=mode, engine="numba"), few, strict=True):
-        np.testing.assert_array_equal(one, other)
+    whole = net.value_and_jacobian(x, mode=mode, engine="numba")
+    for some in (slice(3), slice(7, 16)):  # one by one, and in a tile that is not full
+        for one, other in zip(net.value_and_jacobian(x[some], mode=mode, engine="numba"), whole, strict=True):
+            np.testing.assert_array_equal(one, other[some])
+
+
+@every_mode
+@every_dtype
+def test_an_inactive_unit_lets_no_infinity_through(dtype, mode):
+    """In batches of any size, and in each order of work: 1e30 · 1e30 in float32 is no more than 0 where f′ is."""
+    huge = Affine(np.array([[1e30, -1e30], [1.0, 1.0]]), np.zeros(2))
+    steps = huge, Elementwise("relu", (np.inf, 0.0, 0.0)), huge, Elementwise("relu", (np.inf, 0.0, 0.0))
+    net = refgrad.Network(network(*steps, Affine(np.ones((2, 1)), None), dtype=dtype))
+    x = np.tile(np.array([[1e-30, 1.0]], dtype), (SAMPLES, 1))
+    whole = net.jacobian(x, mode=mode, engine="numba")
+    assert not np.isnan(whole).any()
+    np.testing.assert_array_equal(whole[:3], net.jacobian(x[:3], mode=mode, engine="numba"))
+
+
+def test_side_by_side_serves_few_vectors_and_units_that_stay_on():
+    def together(*steps, mode="reverse"):
+        net = refgrad.Network(network(*steps, shape=(4,)))
+        runner = net._engines.runner
+        return runner.together(net._engines._cut(mode))
+
+    rng = np.random.default_rng(3)
+    first, one, nine = (Affine(rng.normal(size=size), None) for size in ((4, 5), (5, 1), (5, 9)))
+    relu, leaky = (Elementwise("relu", (np.inf, slope, 0.0)) for slope in (0.0, 0.2))
+    tanh = Elementwise("tanh")
+    assert together(first, relu, one) == together(first, leaky, one) == together(first, tanh, one) == 0
+    assert together(first, tanh, nine, mode="forward") == together(first, leaky, nine, mode="forward") == 0
+    assert together(first, PReLU(np.ones(5)), nine, mode="forward") == 0
+    assert together(first, relu, nine, mode="forward") == together(first, tanh, nine) == 1
+    assert together(first, tanh, nine, mode="split") == together(first, PReLU(np.zeros(5)), nine, mode="forward") == 1
 
 
 @every_dtype

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from refgrad.kernels.block import ROWS, dense, listed
+from refgrad.kernels.block import ROWS, dense_plus, dense_times, listed_plus, listed_times
 from refgrad.kernels.compiling import inline
 from refgrad.kernels.packing import (
     BIAS,
@@ -29,7 +29,7 @@ from refgrad.kernels.packing import (
     WIDTH,
 )
 from refgrad.kernels.scaling import times
-from refgrad.kernels.units import SLOPE, VALUE, call
+from refgrad.kernels.units import BOTH, SLOPE, VALUE, call
 from refgrad.kernels.windows import window
 
 
@@ -63,14 +63,17 @@ def apply(packed: Any, level: Any, kink: Any, lanes: Any, work: Any, z: Any, slo
         function, fixed = steps[step, FUNCTION], steps[step, FIXED]
         if slopes >= 0:
             here = at if step == layers[level, FIRST] else spare
-            call(function, SLOPE, kink, numbers, fixed, work, z, work, here, units, lanes)
-            for place in range(steps[step, KINKS] if kink > 0 else 0):
+            kinks = steps[step, KINKS] if kink > 0 else 0
+            call(function, SLOPE if kinks else BOTH, kink, numbers, fixed, work, z, work, here, units, lanes)
+            for place in range(kinks):
                 where, slope = numbers[steps[step, PLACES] + 4 * place], numbers[steps[step, PLACES] + 4 * place + kink]
                 for i in range(units * lanes):
                     if work[z + i] == where:
                         work[here + i] = slope
             if here == spare:
                 scale(window(work, at, units * lanes), window(work, spare, units * lanes))
+            if kinks == 0:
+                continue
         call(function, VALUE, kink, numbers, fixed, work, z, work, spare, units, lanes)
 
 
@@ -82,28 +85,43 @@ def sums(packed: Any, level: Any, lanes: Any, work: Any, a: Any, z: Any, active:
     if lanes == 1:
         count = nonzero(work, a, before, active, 0)
         for j in range(0, units, panel):
-            listed(1, work, a, 0, 1, active, 0, count, numbers, layers[level, PUSH] + j * before, panel, work, z + j, 0)
-        outputs, bias = window(work, z, units), window(numbers, layers[level, BIAS], units)
-        for j in range(units):
-            outputs[j] += bias[j]
+            matrix = layers[level, PUSH] + j * before
+            listed_plus(
+                1, work, a, 0, 1, active, 0, count, numbers, matrix, panel, work, z + j, 0,
+                numbers, layers[level, BIAS] + j, 0,
+            )  # fmt: skip
     else:
-        transposed(layers[level, PUSH], before, units, panel, numbers, work, a, z)
-        for j in range(units):
-            unit, of_unit = window(work, z + j * lanes, lanes), numbers[layers[level, BIAS] + j]
-            for i in range(lanes):
-                unit[i] += of_unit
+        transposed(layers[level, PUSH], before, units, panel, numbers, work, a, z, layers[level, BIAS], -1)
 
 
 @inline
-def transposed(matrix: Any, before: Any, units: Any, panel: Any, numbers: Any, work: Any, a: Any, z: Any) -> None:
-    """Z = Mᵀ A for M (before, units) in panels, A (before, P) and Z (units, P): P samples at once."""
+def block_of(rows: Any) -> Any:
+    """How many of the rows that are left to take next: equal blocks, for a low one leaves the machine's adders idle."""
+    blocks = (rows + ROWS - 1) // ROWS
+    return (rows + blocks - 1) // blocks
+
+
+@inline
+def transposed(
+    matrix: Any, before: Any, units: Any, panel: Any, numbers: Any, work: Any, a: Any, z: Any, bias: Any, slopes: Any
+) -> None:
+    """Z = Mᵀ A + b, or Mᵀ A ∘ f′, for M (before, units) in panels, A (before, P) and Z (units, P): P samples at once.
+
+    b is in `numbers` at `bias`, or if that is negative f′ (units, P) in `work` at `slopes`, or nowhere.
+    """
     for j in range(0, units, panel):
         last = min(j + panel, units)
         row = j
         while row < last:
-            rows = min(ROWS, last - row)
-            start = matrix + j * before + row - j
-            dense(rows, numbers, start, 1, panel, before, work, a, panel, work, z + row * panel, panel)
+            rows = block_of(last - row)
+            start, out = matrix + j * before + row - j, z + row * panel
+            if bias >= 0:
+                dense_plus(
+                    rows, numbers, start, 1, panel, before, work, a, panel, work, out, panel, numbers, bias + row, 1
+                )
+            else:
+                at = slopes + row * panel if slopes >= 0 else -1
+                dense_times(rows, numbers, start, 1, panel, before, work, a, panel, work, out, panel, work, at, panel)
             row += rows
 
 
@@ -181,6 +199,7 @@ def go_on(
         following = level + way
         matrix = layers[following, PUSH] if way > 0 else layers[level, PULL]
         units, stride, wide = layers[level, WIDTH], layers[level, PADDED], layers[following, PADDED]
+        sloped = has_slopes(layers, following)
         for sample in range(samples):
             if has_slopes(layers, level):
                 start = slopes + sample * all_units + layers[level, UNITS]
@@ -193,17 +212,14 @@ def go_on(
             for sample in range(samples):
                 left, out = here + sample * size, there + sample * size + j
                 row = 0
+                at = slopes + sample * all_units + layers[following, UNITS] + j if sloped else -1
                 while row < rows:
-                    # Blocks of equal height: the last one would be short of work for the machine's adders.
-                    blocks = (rows - row + ROWS - 1) // ROWS
-                    height = (rows - row + blocks - 1) // blocks
-                    listed(
+                    height = block_of(rows - row)
+                    listed_times(
                         height, work, left + row * stride, stride, 1, active, sample * widest, counts[sample],
-                        numbers, matrix + j * units, panel, work, out + row * wide, wide,
+                        numbers, matrix + j * units, panel, work, out + row * wide, wide, work, at, 0,
                     )  # fmt: skip
                     row += height
-        for sample in range(samples):
-            times_slopes(packed, following, rows, work, slopes + sample * all_units, there + sample * size)
         here, there = there, here
         level = following
     return here

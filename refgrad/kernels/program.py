@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from functools import cached_property
 
-from refgrad.activations import Kink
+import numpy as np
+
+from refgrad.activations import ACTIVATIONS, Kink
 from refgrad.arrays import Array
 
 SCALE, PRELU = "scale", "prelu"
@@ -56,3 +58,16 @@ class Program:
     def names(self) -> frozenset[str]:
         """Every function of units that is in it."""
         return frozenset(step.name for layer in self.layers for step in layer.steps)
+
+    @cached_property
+    def switches(self) -> bool:
+        """Whether a unit may be switched off: a function's slope is 0 somewhere between −8 and 8, as a ReLU's is."""
+        return any(_switches(step) for layer in self.layers for step in layer.steps)
+
+
+def _switches(step: Step) -> bool:
+    if step.name == PRELU:
+        return bool((step.arrays[0] == 0).any())
+    if step.name == SCALE:
+        return False
+    return bool((ACTIVATIONS[step.name].df(np.linspace(-8.0, 8.0, 17), *step.parameters) == 0).any())

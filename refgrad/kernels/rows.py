@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.kernels.block import ROWS, dense
+from refgrad.kernels.beside import tile_of_jacobians
+from refgrad.kernels.block import ROWS, dense_times
 from refgrad.kernels.chain import begin, go_on
 from refgrad.kernels.compiling import inline, kernel
 from refgrad.kernels.packing import PADDED, PANEL, WIDEST, WIDTH
@@ -60,9 +61,14 @@ def multiply(layers: Any, cut: Any, work: Any, forward: Any, backward: Any, spar
         while j < n_out:
             rows = min(ROWS, n_out - j)
             if i + panel <= n_in:
-                dense(rows, work, forward + j, 1, wide, middle, work, spare, panel, jacobian, to + j * n_in + i, n_in)
+                place = to + j * n_in + i
+                dense_times(
+                    rows, work, forward + j, 1, wide, middle, work, spare, panel, jacobian, place, n_in, work, -1, 0
+                )
             else:
-                dense(rows, work, forward + j, 1, wide, middle, work, spare, panel, work, result, panel)
+                dense_times(
+                    rows, work, forward + j, 1, wide, middle, work, spare, panel, work, result, panel, work, -1, 0
+                )
                 for r in range(rows):
                     for k in range(n_in - i):
                         jacobian[to + (j + r) * n_in + i + k] = work[result + r * panel + k]
@@ -120,12 +126,13 @@ def rows(packed: Any, kink: Any, cut: Any, group: Any, x: Any, y: Any, jacobian:
     """y (batch, n_out) and jacobian (batch, n_out, n_in) for x (batch, n_in).
 
     Unit vectors start at level `cut`: the input (0) pushes forward, the output pulls back, any other does both, and
-    multiplies. So many samples as `group` says go through the layers together.
+    multiplies. So many samples as `group` says go through the layers together; if it is 0, a tile of them side by side.
     """
     packed = borrowed(packed[0]), borrowed(packed[1]), borrowed(packed[2])
     x, y, jacobian = borrowed(x), borrowed(y), borrowed(jacobian).reshape(-1)
     layers = packed[0]
     lanes, units, widest = lanes_for(layers, len(x)), all_units(layers), layers[0, WIDEST]
+    beside, group = group == 0 and lanes > 1, max(group, 1)
     tile = tile_size(layers, lanes, True)
     to = tile + group * units
     spare = to + group * buffers(layers, cut)
@@ -136,6 +143,11 @@ def rows(packed: Any, kink: Any, cut: Any, group: Any, x: Any, y: Any, jacobian:
     for first in range(0, len(x), lanes):
         slopes = run_tile(packed, kink, lanes, True, x, first, y, work, active)
         end = min(first + lanes, len(x))
+        if beside:
+            tile_of_jacobians(
+                packed, cut, lanes, end - first, work, slopes, 0, lanes * widest, spare, y, jacobian, first
+            )
+            continue
         for start in range(first, end, group):
             samples = min(group, end - start)
             if lanes > 1:

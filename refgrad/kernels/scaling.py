@@ -9,15 +9,18 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, overload
 
-from refgrad.kernels.block import vector_bytes
+from refgrad.kernels.block import product, times_vector, vector_bytes
 
 _INT = ir.IntType(64)
 
 
 def times(out: Any, o0: int, left: Any, l0: int, factor: Any, factors: Any, f0: int, count: int) -> None:
-    """out[o0 + i] = left[l0 + i] · factor · factors[f0 + i] for i < count, whole vectors; without factors if f0 < 0."""
-    product = left[l0 : l0 + count] * factor
-    out[o0 : o0 + count] = product if f0 < 0 else product * factors[f0 : f0 + count]
+    """out[o0 + i] = left[l0 + i] · factor · factors[f0 + i] for i < count, whole vectors; without factors if f0 < 0.
+
+    Where a factor of `factors` is 0, so is the result.
+    """
+    scaled = left[l0 : l0 + count] * factor
+    out[o0 : o0 + count] = scaled if f0 < 0 else product(scaled, factors[f0 : f0 + count])
 
 
 def _loop(sloped: bool, context: Any, builder: Any, arrays: Any, starts: Any, factor: Any, count: Any) -> None:
@@ -38,10 +41,10 @@ def _loop(sloped: bool, context: Any, builder: Any, arrays: Any, starts: Any, fa
         for array, start in zip(arrays, starts, strict=True)
     ]
     align = number.get_abi_size(llvmlite.binding.create_target_data(""))
-    product = builder.fmul(builder.load(places[1], align=align), spread)
+    scaled = builder.fmul(builder.load(places[1], align=align), spread)
     if sloped:
-        product = builder.fmul(product, builder.load(places[2], align=align))
-    builder.store(product, places[0], align=align)
+        scaled = times_vector(builder, scaled, builder.load(places[2], align=align))
+    builder.store(scaled, places[0], align=align)
     following = builder.add(i, step)
     builder.cbranch(builder.icmp_signed("<", following, count), loop, done)
     i.add_incoming(ir.Constant(_INT, 0), begin)

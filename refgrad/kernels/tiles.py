@@ -10,6 +10,7 @@ from refgrad.kernels.chain import evaluate
 from refgrad.kernels.compiling import inline
 from refgrad.kernels.packing import LINE, PADDED, PANEL, UNITS, WIDEST, WIDTH
 from refgrad.kernels.tails import outputs
+from refgrad.kernels.turning import turn
 from refgrad.kernels.windows import window
 
 FEW = 4
@@ -44,23 +45,17 @@ def run_tile(
     """
     layers = packed[0]
     samples, size = min(lanes, len(x) - first), lanes * layers[0, WIDEST]
-    for lane in range(lanes):
-        target, width = window(work, lane, x.shape[1], lanes), x.shape[1]
-        if lane < samples:
-            source = window(x, (first + lane) * width, width)
-            for i in range(width):
-                target[i] = source[i]
-        else:
-            for i in range(width):
-                target[i] = 0
+    width = x.shape[1]
+    turn(x.reshape(-1), first * width, samples, width, width, work, 0, lanes)
+    for lane in range(samples, lanes):
+        target = window(work, lane, width, lanes)
+        for i in range(width):
+            target[i] = 0
     slopes = 3 * size if sloped else -1
     at = evaluate(packed, kink, lanes, work, 0, size, slopes, 2 * size, active)
     outputs(layers, y.shape[1], lanes, work, at)
-    for lane in range(samples):
-        units = y.shape[1]
-        result, output = window(y, (first + lane) * units, units), window(work, at + lane, units, lanes)
-        for j in range(units):
-            result[j] = output[j]
+    units = y.shape[1]
+    turn(work, at, units, samples, lanes, y.reshape(-1), first * units, units)
     return slopes
 
 

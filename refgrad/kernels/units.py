@@ -23,8 +23,8 @@ from refgrad.kernels import elementary
 from refgrad.kernels.compiling import OPTIONS, cached, digest, jit
 from refgrad.kernels.program import PRELU, SCALE
 
-SLOPE, VALUE = 0, 1
-"""What is wanted: slope ← f′(z), or z ← f(z)."""
+SLOPE, VALUE, BOTH = 0, 1, 2
+"""What is wanted: slope ← f′(z), or z ← f(z), or both, which share what they have in common, such as an exponential."""
 
 _TYPES = {np.dtype(np.float32): types.float32, np.dtype(np.float64): types.float64}
 
@@ -95,9 +95,12 @@ def _row(name: str, dtype: np.dtype[Any]) -> Callable[..., None]:
         if which == SLOPE:
             for i in range(units * lanes):
                 slope[i] = df(z[i], *p)
-        else:
+        elif which == VALUE:
             for i in range(units * lanes):
                 z[i] = f(z[i], *p)
+        else:
+            for i in range(units * lanes):
+                slope[i], z[i] = df(z[i], *p), f(z[i], *p)
 
     return loop
 
@@ -107,9 +110,9 @@ def _scale(which: Any, kink: Any, fixed: Any, z: Any, slope: Any, units: Any, la
     for unit in range(units):
         centre, scale, offset = fixed[unit], fixed[units + unit], fixed[2 * units + unit]
         for i in range(unit * lanes, (unit + 1) * lanes):
-            if which == SLOPE:
+            if which != VALUE:
                 slope[i] = scale
-            else:
+            if which != SLOPE:
                 z[i] = (z[i] - centre) * scale + offset
 
 
@@ -118,11 +121,11 @@ def _prelu(which: Any, kink: Any, fixed: Any, z: Any, slope: Any, units: Any, la
     for unit in range(units):
         alpha, at_zero = fixed[unit], fixed[(1 + kink) * units + unit]
         for i in range(unit * lanes, (unit + 1) * lanes):
-            if which == SLOPE:
+            if which != VALUE:
                 slope[i] = (
                     at_zero if z[i] == 0 else alpha if z[i] < 0 else z[i] if z[i] != z[i] else fixed.dtype.type(1)
                 )
-            elif z[i] <= 0:
+            if which != SLOPE and z[i] <= 0:
                 z[i] = alpha * (fixed.dtype.type(0) if alpha == 0 else z[i])
 
 

@@ -1,0 +1,88 @@
+"""Jacobians of a tile's samples side by side: one unit vector after the other, as (units, lanes), through the layers.
+
+Nothing is left out, for a unit that is off in one sample is on in another; but a matrix's numbers meet whole vectors of
+samples, where the rows of one sample's few unit vectors would not fill the machine. Sums are the same, in one order.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from refgrad.kernels.chain import has_slopes, transposed
+from refgrad.kernels.compiling import inline
+from refgrad.kernels.packing import PANEL, PULL, PUSH, UNITS, WIDTH
+from refgrad.kernels.scaling import times
+from refgrad.kernels.tails import pushed
+from refgrad.kernels.turning import turn
+from refgrad.kernels.windows import window
+
+
+@inline
+def matrix_from(layers: Any, level: Any, way: Any) -> Any:
+    """Where M is that leads from a level to the next on the way: W forward (way = 1), Wᵀ backward (way = −1)."""
+    return layers[level + 1, PUSH] if way > 0 else layers[level, PULL]
+
+
+@inline
+def start(packed: Any, cut: Any, way: Any, unit: Any, lanes: Any, work: Any, slopes: Any, to: Any) -> None:
+    """Past the first layer a unit vector is t (n, lanes), t_j = M_uj f′_u f′_j, with f′_u where `begin` has it."""
+    layers, _, numbers = packed
+    following, panel, matrix = cut + way, layers[0, PANEL], matrix_from(layers, cut, way)
+    by_row = has_slopes(layers, cut) and (way < 0 or cut == 0)
+    of_unit, of_next = slopes + (layers[cut, UNITS] + unit) * lanes, slopes + layers[following, UNITS] * lanes
+    sloped = has_slopes(layers, following)
+    for j in range(layers[following, WIDTH]):
+        entry = numbers[matrix + (j // panel * layers[cut, WIDTH] + unit) * panel + j % panel]
+        at, factors = to + j * lanes, of_next + j * lanes
+        if by_row:
+            times(work, at, work, of_unit, entry, work, factors if sloped else -1, lanes)
+        elif sloped:
+            times(work, at, work, factors, entry, work, -1, lanes)
+        else:
+            row = window(work, at, lanes)
+            for lane in range(lanes):
+                row[lane] = entry
+
+
+@inline
+def follow(packed: Any, level: Any, stop: Any, lanes: Any, work: Any, slopes: Any, here: Any, there: Any) -> Any:
+    """t ← (Mᵀ t) ∘ f′ from layer to layer; returns where the last t is."""
+    layers, _, numbers = packed
+    way = 1 if stop > level else -1
+    while level != stop:
+        following = level + way
+        before, units = layers[level, WIDTH], layers[following, WIDTH]
+        factors = slopes + layers[following, UNITS] * lanes if has_slopes(layers, following) else -1
+        transposed(
+            matrix_from(layers, level, way), before, units, layers[0, PANEL], numbers, work, here, there, -1, factors
+        )
+        here, there = there, here
+        level = following
+    return here
+
+
+@inline
+def tile_of_jacobians(
+    packed: Any, cut: Any, lanes: Any, samples: Any, work: Any, slopes: Any, here: Any, there: Any, spare: Any, y: Any,
+    jacobian: Any, first: Any,
+) -> None:  # fmt: skip
+    """The Jacobians of samples first, … whose slopes are (units, lanes); the cut is an end of the chain."""
+    layers = packed[0]
+    last, n_out, n_in = len(layers) - 1, layers[-1, WIDTH], layers[0, WIDTH]
+    way, stop = (1, last) if cut == 0 else (-1, 0)
+    count, step, skip = (n_out, n_in, 1) if cut == 0 else (n_in, 1, n_in)
+    for unit in range(layers[cut, WIDTH]):
+        start(packed, cut, way, unit, lanes, work, slopes, here)
+        at = follow(packed, cut + way, stop, lanes, work, slopes, here, there)
+        place = first * n_out * n_in + unit * skip
+        if step == 1:
+            turn(work, at, count, samples, lanes, jacobian, place, n_out * n_in)
+            continue
+        for lane in range(samples):
+            result = window(jacobian, place + lane * n_out * n_in, count, step)
+            found = window(work, at + lane, count, lanes)
+            for k in range(count):
+                result[k] = found[k]
+    for lane in range(samples):
+        place = (first + lane) * n_out
+        pushed(layers, window(y, place, n_out), jacobian, place * n_in, n_out, n_in, n_in, work, spare)
