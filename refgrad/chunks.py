@@ -110,6 +110,18 @@ def each(work: Work, samples: int, size: int, *, threads: int = 1, progress: boo
         raise errors[min(errors)]
 
 
+def together(work: Callable[[], bool], threads: int) -> None:
+    """Do the same work in several threads, which share it out among themselves, until all of it is done.
+
+    `work` says whether it is: then nobody needs to be waited for.
+    """
+    futures = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
+    done = work()
+    for future in futures:
+        if not future.cancel() and not done:
+            future.result()
+
+
 class _NoBar:
     """Takes the place of a progress bar that nobody asked for."""
 

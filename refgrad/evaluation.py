@@ -24,7 +24,7 @@ from refgrad.kernels import run
 from refgrad.kernels.cuts import Cut
 from refgrad.kernels.run import Runner
 from refgrad.options import MAX_BYTES, Kink, Options
-from refgrad.planning import Plan, bytes_per_sample, kernels_at_once
+from refgrad.planning import Plan, bytes_per_sample, kernels_at_once, shared_at_once
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,7 +91,7 @@ def values(
 
     def chain(at: Sequence[Array], targets: Sequence[Array]) -> None:
         if runner is not None:
-            runner.value(at[0], targets[0])
+            runner.value(at[0], targets[0], sharing)
             return
         found = products.values(graph, at)
         for target, index in zip(targets, graph.outputs, strict=True):
@@ -109,8 +109,10 @@ def values(
             chain([at[0][left]], [spare])
             targets[0][left] = spare
 
-    size = samples_within(MAX_BYTES // threads, bytes_per_sample(graph, 0, 0))
-    if runner is not None:
+    size, sharing = samples_within(MAX_BYTES // threads, bytes_per_sample(graph, 0, 0)), 1
+    if runner is not None and table is None:
+        size, sharing, threads = shared_at_once(graph.parameters, threads), threads, 1
+    elif runner is not None:
         size = kernels_at_once(samples, graph.parameters, threads)
     each(work, samples, size, threads=threads)
 
@@ -130,8 +132,16 @@ def jacobians(job: Job, inputs: Sequence[Array], values: Sequence[Array], into: 
         here = [[block[piece] for block in row] for row in into]
         work(job, [x[piece] for x in inputs], [y[piece] for y in values], here, piece.start)
 
-    samples = len(inputs[0])
-    each(piecewise, samples, plan.at_once, threads=plan.threads, progress=options.progress, what="jacobian")
+    samples, size, threads = len(inputs[0]), plan.at_once, plan.threads
+    if _shared(job):
+        direct = all(part is None for part in job.picked.rows + job.picked.columns) and into[0][0].flags.c_contiguous
+        size, threads = (shared_at_once(plan.multiply_adds, threads) if direct else size * threads), 1
+    each(piecewise, samples, size, threads=threads, progress=options.progress, what="jacobian")
+
+
+def _shared(job: Job) -> bool:
+    """Whether the kernels share a piece out among threads themselves."""
+    return job.runner is not None and job.table is None and job.plan.threads > 1
 
 
 def _chain(job: Job) -> Callable[[Job, list[Array], list[Array], list[list[Array]], int], None]:
@@ -176,7 +186,8 @@ def _by_kernels(job: Job, inputs: list[Array], values: list[Array], into: list[l
     block = _contiguous(target, *whole) if rows is None and columns is None else np.empty(whole, x.dtype)
     kink = job.options.kink
     assert kink != "raise"
-    job.runner.value_and_jacobian(x, job.start, kink, value, block)
+    threads = job.plan.threads if _shared(job) else 1
+    job.runner.value_and_jacobian(x, job.start, kink, value, block, threads)
     _give(value, y)
     if rows is not None:
         block = block[:, rows.ravel()]

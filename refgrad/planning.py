@@ -20,6 +20,9 @@ through 28 (1-64-32-32-1) to 190 (10-256-256-256-10) of them in a nanosecond: it
 WORTH_A_PIECE = WORTH_A_THREAD // 8
 """Multiply–adds that are worth a place in the queue, some 3 µs."""
 
+WORTH_A_WAIT = 2_000_000_000
+"""Multiply–adds of each thread that are worth waiting for all of them, some 20 ms."""
+
 _TILE = 32
 """Samples: a whole number of the kernels' tiles, whatever the machine's vectors."""
 
@@ -94,6 +97,11 @@ def kernels_at_once(samples: int, cost: int, threads: int) -> int:
         return max(1, samples)
     least = max(math.ceil(WORTH_A_PIECE / max(1, cost)), math.ceil(samples / (4 * threads)), 1)
     return -(-least // _TILE) * _TILE
+
+
+def shared_at_once(cost: int, threads: int) -> int:
+    """Of how many samples a piece is that kernels share out among threads: Ctrl-C comes between two."""
+    return -(-threads * WORTH_A_WAIT // max(1, cost)) if threads > 1 else 2**62
 
 
 def plan(samples: int, options: Options, graph: Graph, made: Order, kernels: Cut | str) -> Plan:

@@ -141,6 +141,25 @@ def test_an_inactive_unit_lets_no_infinity_through(dtype, mode):
     np.testing.assert_array_equal(whole[:3], net.jacobian(x[:3], mode=mode, engine="numba"))
 
 
+@every_dtype
+@pytest.mark.parametrize("samples", [1, 33, SAMPLES])
+def test_threads_share_a_batch_and_change_nothing(dtype, samples):
+    net, x = chained("wider than a panel", dtype)
+    runner, start, x = net._engines.runner, net._engines.direct, x[:samples]
+    answers = []
+    for threads in (1, 2, 5):
+        y, jacobian = np.full((len(x), 37), np.nan, dtype), np.full((len(x), 37, 40), np.nan, dtype)
+        runner.value_and_jacobian(x, start, "keras", y, jacobian, threads)
+        alone = np.full_like(y, np.nan)
+        runner.value(x, alone, threads)
+        answers.append((y, jacobian, alone))
+    for answer in answers:
+        for one, other in zip(answer, answers[0], strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert np.isfinite(answers[0][1]).all()
+    np.testing.assert_array_equal(answers[0][0], answers[0][2])
+
+
 def test_side_by_side_serves_few_vectors_and_units_that_stay_on():
     def together(*steps, mode="reverse"):
         net = refgrad.Network(network(*steps, shape=(4,)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -58,6 +59,11 @@ class Program:
     def names(self) -> frozenset[str]:
         """Every function of units that is in it."""
         return frozenset(step.name for layer in self.layers for step in layer.steps)
+
+    @cached_property
+    def multiply_adds(self) -> int:
+        """Of a sample's value."""
+        return sum(before * after for before, after in itertools.pairwise(self.widths))
 
     @cached_property
     def switches(self) -> bool:

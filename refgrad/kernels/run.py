@@ -15,6 +15,7 @@ import numpy as np
 from refgrad.activations import ACTIVATIONS
 from refgrad.arrays import Array
 from refgrad.breakpoints import Staircase
+from refgrad.chunks import together
 from refgrad.derivatives.order import Direction
 from refgrad.kernels.cuts import Cut, cut
 from refgrad.kernels.lower import POLICIES, UNCOMPILED
@@ -27,6 +28,9 @@ NOT_INSTALLED = "numba is not installed: pip install numba, or refgrad's extra '
 _NEAR = 256 * 2**10
 """Bytes of weights that stay in a core's second cache while one sample after the other passes through them; half of the
 least there is in machines sold since 2017."""
+
+WORTH_ASKING = 500_000
+"""Multiply–adds that are worth asking which samples are next, some 5 µs."""
 
 FEW_VECTORS = {True: 2, False: 8}
 """Up to so many unit vectors, samples lie side by side: with and without units that may be switched off, which rows of
@@ -119,16 +123,32 @@ class Runner:
         at_end = cut.level in (0, len(self.program.layers) - 1)
         return 0 if at_end and cut.vectors <= FEW_VECTORS[self.program.switches] else self.group(cut.vectors)
 
-    def value(self, x: Array, y: Array) -> None:
+    def value(self, x: Array, y: Array, threads: int = 1) -> None:
         """Write outputs (batch, n_out) at x (batch, n_in) into y, which is C-contiguous."""
-        self._value(self.arguments, _plain(x), _plain(y))
+        given = self.arguments, _plain(x), _plain(y)
+        if threads == 1:
+            self._value(*given)
+        else:
+            self._share("shared_value", given, len(x), self.program.multiply_adds, threads)
 
-    def value_and_jacobian(self, x: Array, cut: Cut, kink: KinkPolicy, y: Array, jacobian: Array) -> None:
+    def value_and_jacobian(
+        self, x: Array, cut: Cut, kink: KinkPolicy, y: Array, jacobian: Array, threads: int = 1
+    ) -> None:
         """Write outputs (batch, n_out) and Jacobians (batch, n_out, n_in) into C-contiguous arrays."""
-        self._rows(
+        given = (
             self.arguments, POLICIES.index(kink), cut.level, self.together(cut), _plain(x), _plain(y),
             jacobian.reshape(len(x), self.program.widths[-1], self.program.widths[0]),
         )  # fmt: skip
+        if threads == 1:
+            self._rows(*given)
+        else:
+            self._share("shared_rows", given, len(x), cut.cost + self.program.multiply_adds, threads)
+
+    def _share(self, name: str, given: Any, samples: int, cost: int, threads: int) -> None:
+        """A kernel in several threads, who take tiles that are worth asking for, or equal parts of few samples."""
+        piece = min(padded(math.ceil(WORTH_ASKING / max(1, cost)), self.panel), -(-samples // threads))
+        run, shared = getattr(_compiled("sharing"), name), np.zeros(_compiled("sharing").PLACES, np.int64)
+        together(lambda: run(*given, piece, shared), min(threads, -(-samples // piece)))
 
     def fitting(self, most: float) -> Callable[[Any], bool]:
         """Whether something given can go to a kernel as it is: up to `most` samples (batch, n_in)."""
