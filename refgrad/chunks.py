@@ -115,11 +115,18 @@ def together(work: Callable[[], bool], threads: int) -> None:
 
     `work` says whether it is: then nobody needs to be waited for.
     """
-    futures = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
+    held = [work]  # a thread's queue keeps what was cancelled, and would keep its arrays
+    futures = [_pool(threads - 1).submit(_work_of, held) for _ in range(threads - 1)]
     done = work()
+    held.clear()
     for future in futures:
         if not future.cancel() and not done:
             future.result()
+
+
+def _work_of(held: list[Callable[[], bool]]) -> None:
+    for work in held[:1]:
+        work()
 
 
 class _NoBar:
