@@ -113,15 +113,22 @@ def each(work: Work, samples: int, size: int, *, threads: int = 1, progress: boo
 def together(work: Callable[[], bool], threads: int) -> None:
     """Do the same work in several threads, which share it out among themselves, until all of it is done.
 
-    `work` says whether it is: then nobody needs to be waited for.
+    `work` says whether it is: then nobody needs to be waited for. If it fails, nothing is written any more once the
+    error is raised.
     """
     held = [work]  # a thread's queue keeps what was cancelled, and would keep its arrays
-    futures = [_pool(threads - 1).submit(_work_of, held) for _ in range(threads - 1)]
-    done = work()
-    held.clear()
-    for future in futures:
-        if not future.cancel() and not done:
-            future.result()
+    futures: list[Future[None]] = []
+    done = False
+    try:
+        for _ in range(threads - 1):  # inside, for Ctrl-C may come before the last is asked
+            futures.append(_pool(threads - 1).submit(_work_of, held))
+        done = work()
+    finally:
+        held.clear()
+        busy = [future for future in futures if not future.cancel() and not done]
+        wait(busy)
+    for future in busy:
+        future.result()
 
 
 def _work_of(held: list[Callable[[], bool]]) -> None:

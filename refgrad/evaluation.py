@@ -111,7 +111,7 @@ def values(
 
     size, sharing = samples_within(MAX_BYTES // threads, bytes_per_sample(graph, 0, 0)), 1
     if runner is not None and table is None:
-        size, sharing, threads = shared_at_once(graph.parameters, threads), threads, 1
+        size, sharing, threads = shared_at_once(samples, graph.parameters, threads), threads, 1
     elif runner is not None:
         size = kernels_at_once(samples, graph.parameters, threads)
     each(work, samples, size, threads=threads)
@@ -135,7 +135,7 @@ def jacobians(job: Job, inputs: Sequence[Array], values: Sequence[Array], into: 
     samples, size, threads = len(inputs[0]), plan.at_once, plan.threads
     if _shared(job):
         direct = all(part is None for part in job.picked.rows + job.picked.columns) and into[0][0].flags.c_contiguous
-        size, threads = (shared_at_once(plan.multiply_adds, threads) if direct else size * threads), 1
+        size, threads = (shared_at_once(samples, plan.multiply_adds, threads) if direct else size * threads), 1
     each(piecewise, samples, size, threads=threads, progress=options.progress, what="jacobian")
 
 

@@ -18,7 +18,7 @@ WORTH_A_THREAD = 20_000_000
 through 28 (1-64-32-32-1) to 190 (10-256-256-256-10) of them in a nanosecond: it is 0.1 to 0.7 ms of work."""
 
 WORTH_A_PIECE = WORTH_A_THREAD // 8
-"""Multiply–adds that are worth a place in the queue, some 3 µs."""
+"""Multiply–adds that are worth a place in the queue, 13 to 90 µs of work at the rates above."""
 
 WORTH_A_WAIT = 2_000_000_000
 """Multiply–adds of each thread that are worth waiting for all of them, some 20 ms."""
@@ -99,9 +99,9 @@ def kernels_at_once(samples: int, cost: int, threads: int) -> int:
     return -(-least // _TILE) * _TILE
 
 
-def shared_at_once(cost: int, threads: int) -> int:
+def shared_at_once(samples: int, cost: int, threads: int) -> int:
     """Of how many samples a piece is that kernels share out among threads: Ctrl-C comes between two."""
-    return -(-threads * WORTH_A_WAIT // max(1, cost)) if threads > 1 else 2**62
+    return -(-threads * WORTH_A_WAIT // max(1, cost)) if threads > 1 else max(1, samples)
 
 
 def plan(samples: int, options: Options, graph: Graph, made: Order, kernels: Cut | str) -> Plan:

@@ -164,7 +164,7 @@ def test_side_by_side_serves_few_vectors_and_units_that_stay_on():
     def together(*steps, mode="reverse"):
         net = refgrad.Network(network(*steps, shape=(4,)))
         runner = net._engines.runner
-        return runner.together(net._engines._cut(mode))
+        return runner.samples_together(net._engines._cut(mode))
 
     rng = np.random.default_rng(3)
     first, one, nine = (Affine(rng.normal(size=size), None) for size in ((4, 5), (5, 1), (5, 9)))

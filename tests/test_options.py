@@ -547,6 +547,23 @@ def test_many_threads_share_a_network(engine):
         np.testing.assert_array_equal(jacobian, found[0])
 
 
+def test_others_have_ended_when_shared_work_fails():
+    begun, ended = threading.Event(), []
+
+    def work():
+        if threading.current_thread() is threading.main_thread():
+            begun.wait(10)
+            raise KeyboardInterrupt
+        begun.set()
+        time.sleep(0.05)
+        ended.append(True)
+        return True
+
+    with pytest.raises(KeyboardInterrupt):
+        chunks.together(work, 2)
+    assert ended
+
+
 TIGHT = [(np.ones((60, 40)), None, "relu"), (np.ones((40, 60)), None, "linear")]
 BOTTLE = [(np.ones(shape), None, "tanh") for shape in ((200, 50), (50, 8), (8, 50), (50, 200))]
 

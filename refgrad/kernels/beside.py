@@ -8,19 +8,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from refgrad.kernels.chain import has_slopes, transposed
+from refgrad.kernels.chain import has_slopes, matrix_from, transposed
 from refgrad.kernels.compiling import inline
-from refgrad.kernels.packing import PANEL, PULL, PUSH, UNITS, WIDTH
+from refgrad.kernels.packing import PANEL, UNITS, WIDTH
 from refgrad.kernels.scaling import times
 from refgrad.kernels.tails import pushed
 from refgrad.kernels.turning import turn
 from refgrad.kernels.windows import window
-
-
-@inline
-def matrix_from(layers: Any, level: Any, way: Any) -> Any:
-    """Where M is that leads from a level to the next on the way: W forward (way = 1), Wᵀ backward (way = −1)."""
-    return layers[level + 1, PUSH] if way > 0 else layers[level, PULL]
 
 
 @inline

@@ -146,6 +146,12 @@ def has_slopes(layers: Any, level: Any) -> Any:
 
 
 @inline
+def matrix_from(layers: Any, level: Any, way: Any) -> Any:
+    """Where M is that leads from a level to the next on the way: W forward (way = 1), Wᵀ backward (way = −1)."""
+    return layers[level + 1, PUSH] if way > 0 else layers[level, PULL]
+
+
+@inline
 def begin(packed: Any, level: Any, way: Any, work: Any, slopes: Any, to: Any) -> Any:
     """The Jacobian of the first layer on the way, with the slopes at both its ends; returns the level it leads to.
 
@@ -155,7 +161,7 @@ def begin(packed: Any, level: Any, way: Any, work: Any, slopes: Any, to: Any) ->
     """
     layers, _, numbers = packed
     following = level + way
-    matrix = layers[level + 1, PUSH] if way > 0 else layers[level, PULL]
+    matrix = matrix_from(layers, level, way)
     rows, columns, stride, panel = (
         layers[level, WIDTH],
         layers[following, WIDTH],
@@ -197,7 +203,7 @@ def go_on(
     panel, way = layers[0, PANEL], 1 if stop > level else -1
     while level != stop:
         following = level + way
-        matrix = layers[following, PUSH] if way > 0 else layers[level, PULL]
+        matrix = matrix_from(layers, level, way)
         units, stride, wide = layers[level, WIDTH], layers[level, PADDED], layers[following, PADDED]
         sloped = has_slopes(layers, following)
         for sample in range(samples):

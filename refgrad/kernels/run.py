@@ -118,7 +118,7 @@ class Runner:
         room = _NEAR // (2 * vectors * self.widest * numbers.itemsize)
         return 1 if numbers.nbytes // 2 <= _NEAR else max(1, min(self.panel, room))
 
-    def together(self, cut: Cut) -> int:
+    def samples_together(self, cut: Cut) -> int:
         """`group` for a Jacobian, or 0: samples lie side by side in tiles."""
         at_end = cut.level in (0, len(self.program.layers) - 1)
         return 0 if at_end and cut.vectors <= FEW_VECTORS[self.program.switches] else self.group(cut.vectors)
@@ -136,7 +136,7 @@ class Runner:
     ) -> None:
         """Write outputs (batch, n_out) and Jacobians (batch, n_out, n_in) into C-contiguous arrays."""
         given = (
-            self.arguments, POLICIES.index(kink), cut.level, self.together(cut), _plain(x), _plain(y),
+            self.arguments, POLICIES.index(kink), cut.level, self.samples_together(cut), _plain(x), _plain(y),
             jacobian.reshape(len(x), self.program.widths[-1], self.program.widths[0]),
         )  # fmt: skip
         if threads == 1:
@@ -182,7 +182,13 @@ class Runner:
         Whatever does not depend on x is looked up once: that takes longer than one sample of a small network.
         """
         fits, dtype, n_in, n_out = self.fitting(most), self.dtype, self.program.widths[0], self.program.widths[-1]
-        run, arguments, level, group, empty = self._rows, self.arguments, cut.level, self.together(cut), np.empty
+        run, arguments, level, group, empty = (
+            self._rows,
+            self.arguments,
+            cut.level,
+            self.samples_together(cut),
+            np.empty,
+        )
         keras = POLICIES.index("keras")
 
         def value_and_jacobian(x: Any) -> tuple[Array, Array] | None:
