@@ -9,11 +9,13 @@ from typing import Any
 
 import numpy as np
 
-BLOCK = 2e-3
+BLOCK = 1e-2
 """Seconds of calls in a row: single calls that take turns would measure cold caches."""
 
-REST = 2e-2
-"""Seconds between blocks: threads of the one before still spin for a while, on cores that the next one counts on."""
+WARM = 0.25
+"""Seconds of calls before a block, which do not count. Threads of the way before still spin, ONNX Runtime's and OpenBLAS's
+for 30 to 100 ms, on cores that this one counts on; and after a rest a virtual machine may put two threads on one core for
+as long, whoever's they are, so that it is no help to sleep instead."""
 
 
 def _block(run: Callable[[], Any], calls: int) -> float:
@@ -36,8 +38,10 @@ def interleaved(ways: Mapping[str, Callable[[], Any]], seconds: float, least: in
     while turns < least or time.perf_counter() - start < seconds:
         turns += 1
         for name, run in ways.items():
-            time.sleep(REST)
+            warm = time.perf_counter() + WARM
             run()
+            while time.perf_counter() < warm:
+                run()
             found[name].append(_block(run, calls[name]))
     return {name: statistics.median(times) for name, times in found.items()}
 
