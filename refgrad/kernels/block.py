@@ -8,8 +8,9 @@ or k_i = i. Each sum starts at 0 and takes one fused multiply–add after the ot
 column only, and zeros that are left out do not change it. That is why results do not depend on the batch, on threads,
 or on which of the forms ran.
 
-Arrays are flat, and every operand starts at an offset of its own. Compiled, this is LLVM's intermediate language with a
-vector for each sum; LLVM's own vectoriser would load and store `out` for every k.
+Arrays are flat, and every operand starts at an offset of its own. Rows of `left` are a fixed way apart, P numbers or 1,
+so that one register knows where all of them are. Compiled, this is LLVM's intermediate language with a vector for each
+sum; LLVM's own vectoriser would load and store `out` for every k.
 """
 
 from __future__ import annotations
@@ -25,9 +26,6 @@ from numba.extending import intrinsic, overload
 
 from refgrad.kernels.compiling import features
 
-ROWS = 6
-"""The most rows: with 8, x86 has too few registers for where each row is; they ran at 191 instead of 266 Gflop/s."""
-
 _INT = ir.IntType(64)
 _TYPES = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 
@@ -42,57 +40,61 @@ def panel_width(dtype: np.dtype[Any]) -> int:
     return 2 * vector_bytes() // dtype.itemsize
 
 
-def listed_plus(
-    rows: int, left: Any, l0: int, row: int, step: int, active: Any, a0: int, count: int,
-    panel: Any, p0: int, width: int, out: Any, o0: int, out_row: int, ends: Any, e0: int, end_row: int,
-) -> None:  # fmt: skip
-    """out[o0 + r·out_row + j] = Σ_i left[l0 + r·row + k_i·step] · panel[p0 + k_i·P + j] + ends[e0 + r·end_row + j].
+ROWS = 12 if vector_bytes() == 64 else 6
+"""The most rows: each takes two registers, beside two of the panel and one of `left`, of the 32 or 16 there are."""
 
-    k_i = active[a0 + i].
+
+def listed_plus(
+    rows: int, left: Any, l0: int, jump: int, active: Any, a0: int, count: int,
+    panel: Any, p0: int, out: Any, o0: int, out_row: int, width: int, ends: Any, e0: int,
+) -> None:  # fmt: skip
+    """out[o0 + r·out_row + j] = Σ_i left[l0 + r·P + ⌊k_i / P⌋·jump + k_i mod P] · panel[p0 + k_i·P + j] + ends[e0 + j].
+
+    k_i = active[a0 + i] and j < width ≤ P.
     """
+    all_columns = panel_width(out.dtype)
     for r in range(rows):
         total = np.zeros(width, out.dtype)
-        for k in active[a0 : a0 + count]:
-            total += left[l0 + r * row + k * step] * panel[p0 + k * width : p0 + (k + 1) * width]
-        start = e0 + r * end_row
-        out[o0 + r * out_row : o0 + r * out_row + width] = total + ends[start : start + width]
+        for k in active[a0 : a0 + count].astype(np.intp):
+            factor = left[l0 + r * all_columns + k // all_columns * jump + k % all_columns]
+            total += factor * panel[p0 + k * all_columns : p0 + k * all_columns + width]
+        out[o0 + r * out_row : o0 + r * out_row + width] = total + ends[e0 : e0 + width]
 
 
 def listed_times(
-    rows: int, left: Any, l0: int, row: int, step: int, active: Any, a0: int, count: int,
-    panel: Any, p0: int, width: int, out: Any, o0: int, out_row: int, ends: Any, e0: int, end_row: int,
+    rows: int, left: Any, l0: int, jump: int, active: Any, a0: int, count: int,
+    panel: Any, p0: int, out: Any, o0: int, out_row: int, width: int, ends: Any, e0: int,
 ) -> None:  # fmt: skip
     """The same with factors in the place of summands, or with nothing if e0 < 0."""
-    listed_plus(
-        rows, left, l0, row, step, active, a0, count, panel, p0, width, out, o0, out_row,
-        np.zeros(width, out.dtype), 0, 0,
-    )  # fmt: skip
+    nothing = np.zeros(width, out.dtype)
+    listed_plus(rows, left, l0, jump, active, a0, count, panel, p0, out, o0, out_row, width, nothing, 0)
     for r in range(rows if e0 >= 0 else 0):
-        start, factors = o0 + r * out_row, ends[e0 + r * end_row : e0 + r * end_row + width]
-        out[start : start + width] = product(out[start : start + width], factors)
+        start = o0 + r * out_row
+        out[start : start + width] = product(out[start : start + width], ends[e0 : e0 + width])
 
 
 def dense_plus(
-    rows: int, left: Any, l0: int, row: int, step: int, count: int,
-    panel: Any, p0: int, width: int, out: Any, o0: int, out_row: int, ends: Any, e0: int, end_row: int,
+    rows: int, left: Any, l0: int, step: int, count: int,
+    panel: Any, p0: int, out: Any, o0: int, out_row: int, width: int, ends: Any, e0: int,
 ) -> None:  # fmt: skip
-    """`listed_plus` with k_i = i, and a summand ends[e0 + r·end_row] for all of a row."""
+    """out[o0 + r·out_row + j] = Σ_k left[l0 + k·step + r] · panel[p0 + k·P + j] + ends[e0 + r] for j < width ≤ P."""
+    all_columns = panel_width(out.dtype)
     for r in range(rows):
-        spread = np.full(width, ends[e0 + r * end_row])
-        listed_plus(
-            1, left, l0 + r * row, row, step, np.arange(count), 0, count, panel, p0, width, out, o0 + r * out_row, 0,
-            spread, 0, 0,
-        )  # fmt: skip
+        total = np.zeros(width, out.dtype)
+        for k in range(count):
+            total += left[l0 + k * step + r] * panel[p0 + k * all_columns : p0 + k * all_columns + width]
+        out[o0 + r * out_row : o0 + r * out_row + width] = total + (ends[e0 + r] if e0 >= 0 else 0)
 
 
 def dense_times(
-    rows: int, left: Any, l0: int, row: int, step: int, count: int,
-    panel: Any, p0: int, width: int, out: Any, o0: int, out_row: int, ends: Any, e0: int, end_row: int,
+    rows: int, left: Any, l0: int, step: int, count: int,
+    panel: Any, p0: int, out: Any, o0: int, out_row: int, width: int, ends: Any, e0: int,
 ) -> None:  # fmt: skip
-    """`listed_times` with k_i = i."""
-    listed_times(
-        rows, left, l0, row, step, np.arange(count), 0, count, panel, p0, width, out, o0, out_row, ends, e0, end_row
-    )
+    """The same times ends[e0 + r·P + j] in the place of the summands, or with nothing if e0 < 0."""
+    dense_plus(rows, left, l0, step, count, panel, p0, out, o0, out_row, width, ends, -1)
+    for r in range(rows if e0 >= 0 else 0):
+        start, factors = o0 + r * out_row, e0 + r * panel_width(out.dtype)
+        out[start : start + width] = product(out[start : start + width], ends[factors : factors + width])
 
 
 def product(values: Any, factors: Any) -> Any:
@@ -106,6 +108,13 @@ def times_vector(builder: Any, values: Any, factors: Any) -> Any:
     return builder.select(builder.fcmp_unordered("!=", factors, nothing), builder.fmul(values, factors), nothing)
 
 
+def spread(builder: Any, number: Any, lanes: int) -> Any:
+    """A vector of one number."""
+    nowhere = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
+    lane = builder.insert_element(nowhere, number, ir.Constant(_INT, 0))
+    return builder.shuffle_vector(lane, nowhere, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
+
+
 class _Loop:
     """LLVM's function of one dtype, form and ending; its body for each number of rows is a loop over i."""
 
@@ -113,145 +122,165 @@ class _Loop:
         self.number, self.form, self.ending = _TYPES[dtype], form, ending
         self.lanes = vector_bytes() // (dtype.bitwidth // 8)
         self.vector = ir.VectorType(self.number, self.lanes)
+        self.align = dtype.bitwidth // 8
         pointer = self.number.as_pointer()
-        arguments = [_INT, pointer, _INT, _INT, _INT.as_pointer(), _INT, pointer, pointer, _INT, pointer, _INT]
+        arguments = [_INT, pointer, _INT, ir.IntType(32).as_pointer(), _INT, pointer, pointer, _INT, _INT, pointer]
         name = f"refgrad.{form}.{ending}.{dtype}.{self.lanes}"
         self.function = module.globals.get(name)
         if self.function is None:
             self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
             self.function.linkage = "linkonce_odr"
             self.function.attributes.add("noinline")
+            kind = f"v{self.lanes}f{dtype.bitwidth}"
             self.fma = module.declare_intrinsic(
-                f"llvm.fmuladd.v{self.lanes}f{dtype.bitwidth}", (), ir.FunctionType(self.vector, [self.vector] * 3)
+                f"llvm.fmuladd.{kind}", (), ir.FunctionType(self.vector, [self.vector] * 3)
+            )
+            mask = ir.VectorType(ir.IntType(1), self.lanes)
+            given = [self.vector, self.vector.as_pointer(), ir.IntType(32), mask]
+            self.masked_store = module.declare_intrinsic(
+                f"llvm.masked.store.{kind}.p0", (), ir.FunctionType(ir.VoidType(), given)
             )
             self._define()
 
     def _define(self) -> None:
         builder = ir.IRBuilder(self.function.append_basic_block("entry"))
+        width = self.function.args[8]
         leave = self.function.append_basic_block("leave")
-        switch = builder.switch(self.function.args[0], leave)
-        for rows in range(1, ROWS + 1):
-            body = self.function.append_basic_block(f"rows{rows}")
-            switch.add_case(ir.Constant(_INT, rows), body)
-            self._body(ir.IRBuilder(body), rows)
         ir.IRBuilder(leave).ret_void()
+        one, two = (self.function.append_basic_block(name) for name in ("one", "two"))
+        # A panel's second vector may hold nothing but zeros.
+        builder.cbranch(builder.icmp_signed("<=", width, ir.Constant(_INT, self.lanes)), one, two)
+        for block, vectors in ((one, 1), (two, 2)):
+            switch = ir.IRBuilder(block).switch(self.function.args[0], leave)
+            for rows in range(1, ROWS + 1):
+                body = self.function.append_basic_block(f"rows{rows}")
+                switch.add_case(ir.Constant(_INT, rows), body)
+                self._body(ir.IRBuilder(body), rows, vectors)
 
-    def _spread(self, builder: Any, pointer: Any) -> Any:
-        """A vector of one number."""
-        nowhere = ir.Constant(self.vector, ir.Undefined)
-        lane = builder.insert_element(nowhere, builder.load(pointer), ir.Constant(_INT, 0))
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), self.lanes), [0] * self.lanes)
-        return builder.shuffle_vector(lane, nowhere, mask)
+    def _vector(self, builder: Any, base: Any, start: Any) -> Any:
+        """Where the vector from base[start] on is."""
+        return builder.bitcast(builder.gep(base, [start]), self.vector.as_pointer())
 
-    def _vectors(self, builder: Any, base: Any, start: Any) -> list[Any]:
-        """Pointers to the two vectors from base[start] on."""
-        ends = (start, builder.add(start, ir.Constant(_INT, self.lanes)))
-        return [builder.bitcast(builder.gep(base, [end]), self.vector.as_pointer()) for end in ends]
+    def _half(self, number: int) -> Any:
+        return ir.Constant(_INT, number * self.lanes)
 
-    def _body(self, builder: Any, rows: int) -> None:
-        _, left, row, step, active, count, panel, *_ = self.function.args
+    def _body(self, builder: Any, rows: int, vectors: int) -> None:
+        _, left, step, active, count, panel, *_ = self.function.args
         start, loop, done = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("done")
         nothing, zero = ir.Constant(self.vector, [0.0] * self.lanes), ir.Constant(_INT, 0)
-        lefts = [builder.gep(left, [builder.mul(row, ir.Constant(_INT, r))]) for r in range(rows)]
         builder.cbranch(builder.icmp_signed(">", count, zero), loop, done)
 
         builder.position_at_end(loop)
         i = builder.phi(_INT)
-        sums = [[builder.phi(self.vector) for _ in range(2)] for _ in range(rows)]
-        k = i if self.form == "dense" else builder.load(builder.gep(active, [i]))
-        two = self._vectors(builder, panel, builder.mul(k, ir.Constant(_INT, 2 * self.lanes)))
-        halves = [builder.load(half, align=self._size) for half in two]
-        place = builder.mul(k, step)
+        sums = [[builder.phi(self.vector) for _ in range(vectors)] for _ in range(rows)]
+        if self.form == "dense":
+            k, place, row = i, builder.mul(i, step), 1
+        else:
+            k, row = builder.sext(builder.load(builder.gep(active, [i])), _INT), 2 * self.lanes
+            whole, column = builder.udiv(k, ir.Constant(_INT, row)), builder.urem(k, ir.Constant(_INT, row))
+            place = builder.add(builder.mul(whole, step), column)
+        columns = builder.gep(panel, [builder.mul(k, ir.Constant(_INT, 2 * self.lanes))])
+        parts = [
+            builder.load(self._vector(builder, columns, self._half(half)), align=self.align) for half in range(vectors)
+        ]
+        lefts = builder.gep(left, [place])
         ended = []
-        for pointer, pair in zip(lefts, sums, strict=True):
-            spread = self._spread(builder, builder.gep(pointer, [place]))
-            ended.append([builder.call(self.fma, [spread, h, s]) for h, s in zip(halves, pair, strict=True)])
+        for r, pair in enumerate(sums):
+            factor = spread(builder, builder.load(builder.gep(lefts, [ir.Constant(_INT, r * row)])), self.lanes)
+            ended.append([builder.call(self.fma, [factor, part, s]) for part, s in zip(parts, pair, strict=True)])
         following = builder.add(i, ir.Constant(_INT, 1))
         builder.cbranch(builder.icmp_signed("<", following, count), loop, done)
         i.add_incoming(zero, start)
         i.add_incoming(following, loop)
 
         builder.position_at_end(done)
-        results = [[builder.phi(self.vector) for _ in range(2)] for _ in range(rows)]
+        results = [[builder.phi(self.vector) for _ in range(vectors)] for _ in range(rows)]
         for r in range(rows):
             for total, end, result in zip(sums[r], ended[r], results[r], strict=True):
                 for phi in (total, result):
                     phi.add_incoming(nothing, start)
                     phi.add_incoming(end, loop)
-        self._store(builder, results)
+        self._end(builder, results)
 
-    @property
-    def _size(self) -> int:
-        return int(self.number.get_abi_size(llvmlite.binding.create_target_data("")))
-
-    def _store(self, builder: Any, results: Any) -> None:
-        """Write the sums to `out`, each with its ending."""
-        *_, out, out_row, ends, end_row = self.function.args
-        if self.ending == "plus":
-            self._store_rows(builder, results, out, out_row, ends, end_row)
-            builder.ret_void()
-            return
+    def _end(self, builder: Any, results: Any) -> None:
+        """Write the sums to `out`, each with its ending if there is one."""
+        ends = self.function.args[9]
         with builder.if_else(builder.icmp_unsigned("==", ends, ir.Constant(ends.type, None))) as (bare, ended):
             with bare:
-                self._store_rows(builder, results, out, out_row, None, end_row)
+                self._store(builder, results)
             with ended:
-                self._store_rows(builder, results, out, out_row, ends, end_row)
+                self._store(builder, self._ended(builder, results))
         builder.ret_void()
 
-    def _store_rows(self, builder: Any, results: Any, out: Any, out_row: Any, ends: Any, end_row: Any) -> None:
+    def _ended(self, builder: Any, results: Any) -> Any:
+        ends, ended = self.function.args[9], []
         for r, pair in enumerate(results):
-            number = ir.Constant(_INT, r)
-            targets, start = self._vectors(builder, out, builder.mul(out_row, number)), builder.mul(end_row, number)
-            if ends is not None and self.form == "dense" and self.ending == "plus":
-                others = [self._spread(builder, builder.gep(ends, [start]))] * 2
-            elif ends is not None:
-                others = [builder.load(place, align=self._size) for place in self._vectors(builder, ends, start)]
-            for half in range(2):
-                result = pair[half]
-                if ends is not None and self.ending == "plus":
-                    result = builder.fadd(result, others[half])
-                elif ends is not None:
-                    result = times_vector(builder, result, others[half])
-                builder.store(result, targets[half], align=self._size)
+            if self.form == "dense" and self.ending == "plus":
+                number = builder.load(builder.gep(ends, [ir.Constant(_INT, r)]))
+                others = [spread(builder, number, self.lanes)] * len(pair)
+            else:
+                row = ir.Constant(_INT, 2 * self.lanes * r if self.form == "dense" else 0)
+                places = (builder.add(row, self._half(half)) for half in range(len(pair)))
+                others = [builder.load(self._vector(builder, ends, place), align=self.align) for place in places]
+            end = builder.fadd if self.ending == "plus" else partial(times_vector, builder)
+            ended.append([end(total, other) for total, other in zip(pair, others, strict=True)])
+        return ended
+
+    def _store(self, builder: Any, results: Any) -> None:
+        """Write whole vectors, or of the last one what is within the width."""
+        *_, out, out_row, width, _ = self.function.args
+        vectors = len(results[0])
+        with builder.if_else(builder.icmp_signed("==", width, self._half(vectors))) as (whole, part):
+            with whole:
+                for r, pair in enumerate(results):
+                    row = builder.gep(out, [builder.mul(out_row, ir.Constant(_INT, r))])
+                    for half, result in enumerate(pair):
+                        builder.store(result, self._vector(builder, row, self._half(half)), align=self.align)
+            with part:
+                places = ir.Constant(ir.VectorType(_INT, self.lanes), list(range(self.lanes)))
+                masks = [
+                    builder.icmp_signed("<", places, spread(builder, builder.sub(width, self._half(half)), self.lanes))
+                    for half in range(vectors)
+                ]
+                for r, pair in enumerate(results):
+                    row = builder.gep(out, [builder.mul(out_row, ir.Constant(_INT, r))])
+                    for half, result in enumerate(pair):
+                        place, align = self._vector(builder, row, self._half(half)), ir.IntType(32)(self.align)
+                        builder.call(self.masked_store, [result, place, align, masks[half]])
 
 
 def _call(form: str, ending: str, context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    def start(array: int, offset: int) -> Any:
+    def start(array: int) -> Any:
         held = context.make_array(signature.args[array])(context, builder, arguments[array])
-        return builder.gep(held.data, [arguments[offset]])
+        return builder.gep(held.data, [arguments[array + 1]])
 
     loop = _Loop(builder.module, signature.args[1].dtype, form, ending)
-    rows, row, step = arguments[0], arguments[3], arguments[4]
-    if form == "listed":
-        active, (count, panel, p0, _, out, o0, out_row, ends, e0, end_row) = start(5, 6), range(7, 17)
-    else:
-        active, (count, panel, p0, _, out, o0, out_row, ends, e0, end_row) = (
-            ir.Constant(_INT.as_pointer(), None), range(5, 15)
-        )  # fmt: skip
-    end = start(ends, e0)
-    nowhere = builder.icmp_signed("<", arguments[e0], ir.Constant(_INT, 0))
-    end = builder.select(nowhere, ir.Constant(end.type, None), end)
-    given = (rows, start(1, 2), row, step, active, arguments[count], start(panel, p0), start(out, o0))
-    builder.call(loop.function, [*given, arguments[out_row], end, arguments[end_row]])
+    listed = 2 * (form == "listed")
+    active = start(4) if listed else ir.Constant(ir.IntType(32).as_pointer(), None)
+    count, panel, out, ends = arguments[4 + listed], start(5 + listed), start(7 + listed), start(11 + listed)
+    nowhere = builder.icmp_signed("<", arguments[12 + listed], ir.Constant(_INT, 0))
+    ends = builder.select(nowhere, ir.Constant(ends.type, None), ends)
+    sizes = arguments[9 + listed], arguments[10 + listed]
+    builder.call(loop.function, [arguments[0], start(1), arguments[3], active, count, panel, out, *sizes, ends])
     return context.get_dummy_value()
 
 
 def _listed(ending: str) -> Any:
     @intrinsic
     def loop(  # type: ignore[no-untyped-def]
-        typing, rows, left, l0, row, step, active, a0, count, panel, p0, width, out, o0, out_row, ends, e0, end_row
+        typing, rows, left, l0, jump, active, a0, count, panel, p0, out, o0, out_row, width, ends, e0
     ):  # fmt: skip
-        given = (types.intp, left, *(types.intp,) * 3, active, *(types.intp,) * 2, panel, types.intp, types.intp)
-        signature = types.void(*given, out, types.intp, types.intp, ends, types.intp, types.intp)
-        return signature, partial(_call, "listed", ending)
+        one = types.intp
+        given = (one, left, one, one, active, one, one, panel, one, out, one, one, one, ends, one)
+        return types.void(*given), partial(_call, "listed", ending)
 
     def typed(  # type: ignore[no-untyped-def]
-        rows, left, l0, row, step, active, a0, count, panel, p0, width, out, o0, out_row, ends, e0, end_row
+        rows, left, l0, jump, active, a0, count, panel, p0, out, o0, out_row, width, ends, e0
     ):  # fmt: skip
         def compiled(  # type: ignore[no-untyped-def]
-            rows, left, l0, row, step, active, a0, count, panel, p0, width, out, o0, out_row, ends, e0, end_row
+            rows, left, l0, jump, active, a0, count, panel, p0, out, o0, out_row, width, ends, e0
         ):  # fmt: skip
-            loop(rows, left, l0, row, step, active, a0, count, panel, p0, width, out, o0, out_row, ends, e0, end_row)
+            loop(rows, left, l0, jump, active, a0, count, panel, p0, out, o0, out_row, width, ends, e0)
 
         return compiled
 
@@ -261,19 +290,19 @@ def _listed(ending: str) -> Any:
 def _dense(ending: str) -> Any:
     @intrinsic
     def loop(  # type: ignore[no-untyped-def]
-        typing, rows, left, l0, row, step, count, panel, p0, width, out, o0, out_row, ends, e0, end_row
+        typing, rows, left, l0, step, count, panel, p0, out, o0, out_row, width, ends, e0
     ):  # fmt: skip
-        given = (types.intp, left, *(types.intp,) * 4, panel, types.intp, types.intp)
-        signature = types.void(*given, out, types.intp, types.intp, ends, types.intp, types.intp)
-        return signature, partial(_call, "dense", ending)
+        one = types.intp
+        given = (one, left, one, one, one, panel, one, out, one, one, one, ends, one)
+        return types.void(*given), partial(_call, "dense", ending)
 
     def typed(  # type: ignore[no-untyped-def]
-        rows, left, l0, row, step, count, panel, p0, width, out, o0, out_row, ends, e0, end_row
+        rows, left, l0, step, count, panel, p0, out, o0, out_row, width, ends, e0
     ):  # fmt: skip
         def compiled(  # type: ignore[no-untyped-def]
-            rows, left, l0, row, step, count, panel, p0, width, out, o0, out_row, ends, e0, end_row
+            rows, left, l0, step, count, panel, p0, out, o0, out_row, width, ends, e0
         ):  # fmt: skip
-            loop(rows, left, l0, row, step, count, panel, p0, width, out, o0, out_row, ends, e0, end_row)
+            loop(rows, left, l0, step, count, panel, p0, out, o0, out_row, width, ends, e0)
 
         return compiled
 

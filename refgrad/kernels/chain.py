@@ -20,15 +20,15 @@ from refgrad.kernels.packing import (
     FIXED,
     FUNCTION,
     KINKS,
-    PADDED,
     PANEL,
     PLACES,
     PULL,
     PUSH,
     UNITS,
+    WIDEST,
     WIDTH,
 )
-from refgrad.kernels.scaling import times
+from refgrad.kernels.scaling import times, times_columns
 from refgrad.kernels.units import BOTH, SLOPE, VALUE, call
 from refgrad.kernels.windows import window
 
@@ -85,10 +85,9 @@ def sums(packed: Any, level: Any, lanes: Any, work: Any, a: Any, z: Any, active:
     if lanes == 1:
         count = nonzero(work, a, before, active, 0)
         for j in range(0, units, panel):
-            matrix = layers[level, PUSH] + j * before
             listed_plus(
-                1, work, a, 0, 1, active, 0, count, numbers, matrix, panel, work, z + j, 0,
-                numbers, layers[level, BIAS] + j, 0,
+                1, work, a, panel, active, 0, count, numbers, layers[level, PUSH] + j * before,
+                work, z + j, 0, panel, numbers, layers[level, BIAS] + j,
             )  # fmt: skip
     else:
         transposed(layers[level, PUSH], before, units, panel, numbers, work, a, z, layers[level, BIAS], -1)
@@ -117,11 +116,11 @@ def transposed(
             start, out = matrix + j * before + row - j, z + row * panel
             if bias >= 0:
                 dense_plus(
-                    rows, numbers, start, 1, panel, before, work, a, panel, work, out, panel, numbers, bias + row, 1
-                )
+                    rows, numbers, start, panel, before, work, a, work, out, panel, panel, numbers, bias + row
+                )  # fmt: skip
             else:
                 at = slopes + row * panel if slopes >= 0 else -1
-                dense_times(rows, numbers, start, 1, panel, before, work, a, panel, work, out, panel, work, at, panel)
+                dense_times(rows, numbers, start, panel, before, work, a, work, out, panel, panel, work, at)
             row += rows
 
 
@@ -146,6 +145,12 @@ def has_slopes(layers: Any, level: Any) -> Any:
 
 
 @inline
+def slopes_at(layers: Any, level: Any, slopes: Any) -> Any:
+    """Where a sample's slopes of a level are, or −1 where there are none."""
+    return slopes + layers[level, UNITS] if has_slopes(layers, level) else -1
+
+
+@inline
 def matrix_from(layers: Any, level: Any, way: Any) -> Any:
     """Where M is that leads from a level to the next on the way: W forward (way = 1), Wᵀ backward (way = −1)."""
     return layers[level + 1, PUSH] if way > 0 else layers[level, PULL]
@@ -157,75 +162,97 @@ def begin(packed: Any, level: Any, way: Any, work: Any, slopes: Any, to: Any) ->
 
     Forward (way = 1) it is T (n_l, n_{l+1}) = W ∘ f′, one row for each number of level l, and the slopes of level l
     itself belong to what comes before, unless it is the input. Backward (way = −1) it is G (n_l, n_{l−1}) = f′ Wᵀ ∘ f′,
-    one row for each number of level l.
+    one row for each number of level l. Either is in panels, as the matrix is.
     """
     layers, _, numbers = packed
     following = level + way
     matrix = matrix_from(layers, level, way)
-    rows, columns, stride, panel = (
-        layers[level, WIDTH],
-        layers[following, WIDTH],
-        layers[following, PADDED],
-        layers[0, PANEL],
-    )
-    by_row = has_slopes(layers, level) and (way < 0 or level == 0)
-    by_column = slopes + layers[following, UNITS] if has_slopes(layers, following) else -1
-    for r in range(rows):
-        factor = work[slopes + layers[level, UNITS] + r] if by_row else numbers.dtype.type(1)
-        for j in range(0, columns, panel):
-            start, at = matrix + j * rows + r * panel, by_column + j if by_column >= 0 else -1
-            times(work, to + r * stride + j, numbers, start, factor, work, at, panel)
+    rows, columns, panel = layers[level, WIDTH], layers[following, WIDTH], layers[0, PANEL]
+    by_row = slopes_at(layers, level, slopes) if way < 0 or level == 0 else -1
+    by_column = slopes_at(layers, following, slopes)
+    for j in range(0, columns, panel):
+        start, out, at = matrix + j * rows, to + j * rows, by_column + j if by_column >= 0 else -1
+        if by_row < 0:
+            times_columns(work, out, numbers, start, rows, work, at)
+        else:
+            for r in range(rows):
+                times(work, out + r * panel, numbers, start + r * panel, work[by_row + r], work, at, panel)
     return following
 
 
 @inline
 def times_slopes(packed: Any, level: Any, rows: Any, work: Any, slopes: Any, at: Any) -> None:
-    """T[r, j] ← T[r, j] f′(z_j) for the units j of a level."""
+    """T[r, j] ← T[r, j] f′(z_j) for the units j of a level, T (rows, n) being in panels."""
     layers = packed[0]
     if has_slopes(layers, level):
-        start, stride = slopes + layers[level, UNITS], layers[level, PADDED]
-        for r in range(rows):
-            place = at + r * stride
-            times(work, place, work, place, work.dtype.type(1), work, start, stride)
+        panel, start = layers[0, PANEL], slopes + layers[level, UNITS]
+        for j in range(0, layers[level, WIDTH], panel):
+            times_columns(work, at + j * rows, work, at + j * rows, rows, work, start + j)
+
+
+@inline
+def active_units(
+    layers: Any, level: Any, samples: Any, work: Any, slopes: Any, all_units: Any, active: Any, counts: Any
+) -> None:
+    """List the units of a level whose slope is not 0, for each sample."""
+    units, widest = layers[level, WIDTH], layers[0, WIDEST]
+    for sample in range(samples):
+        if has_slopes(layers, level):
+            start = slopes + sample * all_units + layers[level, UNITS]
+            counts[sample] = nonzero(work, start, units, active, sample * widest)
+        else:
+            for k in range(units):
+                active[sample * widest + k] = k
+            counts[sample] = units
+
+
+@inline
+def past_layer(
+    packed: Any, level: Any, way: Any, rows: Any, samples: Any, work: Any, slopes: Any, all_units: Any, here: Any,
+    size: Any, active: Any, counts: Any, out: Any, to: Any, out_size: Any, out_row: Any,
+) -> None:  # fmt: skip
+    """T M ∘ f′ past one layer, M being W forward and Wᵀ backward.
+
+    T (rows, n) of each sample is in panels at here + sample·size, and goes to `out` at to + sample·out_size: in panels
+    if `out_row`, how far apart its rows are, is P, else row by row. A panel of M meets all samples before the next
+    one's turn: it stays in the nearest cache. Where f′ is 0 so is T, and is left out.
+    """
+    layers, _, numbers = packed
+    panel, units, columns = layers[0, PANEL], layers[level, WIDTH], layers[level + way, WIDTH]
+    matrix, widest = matrix_from(layers, level, way), layers[0, WIDEST]
+    per_column = rows if out_row == panel else 1
+    for j in range(0, columns, panel):
+        width = min(panel, columns - j)
+        if out_row == panel:  # whole vectors may be written: where the columns end nobody looks
+            width = panel if 2 * width > panel else panel // 2
+        for sample in range(samples):
+            at = slopes_at(layers, level + way, slopes + sample * all_units)
+            row = 0
+            while row < rows:
+                height = block_of(rows - row)
+                listed_times(
+                    height, work, here + sample * size + row * panel, rows * panel, active, sample * widest,
+                    counts[sample], numbers, matrix + j * units,
+                    out, to + sample * out_size + j * per_column + row * out_row, out_row, width,
+                    work, at + j if at >= 0 else -1,
+                )  # fmt: skip
+                row += height
 
 
 @inline
 def go_on(
     packed: Any, level: Any, stop: Any, rows: Any, samples: Any, work: Any, slopes: Any, all_units: Any,
-    here: Any, there: Any, size: Any, active: Any, widest: Any, counts: Any,
+    here: Any, there: Any, size: Any, active: Any, counts: Any,
 ) -> Any:  # fmt: skip
-    """T ← (T M) ∘ f′ from layer to layer, M being W forward and Wᵀ backward; returns where the last T is.
-
-    T (rows, n) of `samples` samples, `size` apart, and their slopes, `all_units` apart. A panel of M meets all samples
-    before the next one's turn: it stays in the nearest cache. Where f′ is 0 so is T, and is left out.
-    """
-    layers, _, numbers = packed
-    panel, way = layers[0, PANEL], 1 if stop > level else -1
+    """T from layer to layer; returns where the last T is. T of the samples are `size` apart, slopes `all_units`."""
+    layers = packed[0]
+    way = 1 if stop > level else -1
     while level != stop:
-        following = level + way
-        matrix = matrix_from(layers, level, way)
-        units, stride, wide = layers[level, WIDTH], layers[level, PADDED], layers[following, PADDED]
-        sloped = has_slopes(layers, following)
-        for sample in range(samples):
-            if has_slopes(layers, level):
-                start = slopes + sample * all_units + layers[level, UNITS]
-                counts[sample] = nonzero(work, start, units, active, sample * widest)
-            else:
-                for k in range(units):
-                    active[sample * widest + k] = k
-                counts[sample] = units
-        for j in range(0, wide, panel):
-            for sample in range(samples):
-                left, out = here + sample * size, there + sample * size + j
-                row = 0
-                at = slopes + sample * all_units + layers[following, UNITS] + j if sloped else -1
-                while row < rows:
-                    height = block_of(rows - row)
-                    listed_times(
-                        height, work, left + row * stride, stride, 1, active, sample * widest, counts[sample],
-                        numbers, matrix + j * units, panel, work, out + row * wide, wide, work, at, 0,
-                    )  # fmt: skip
-                    row += height
+        active_units(layers, level, samples, work, slopes, all_units, active, counts)
+        past_layer(
+            packed, level, way, rows, samples, work, slopes, all_units, here, size, active, counts,
+            work, there, size, layers[0, PANEL],
+        )  # fmt: skip
         here, there = there, here
-        level = following
+        level += way
     return here

@@ -7,11 +7,25 @@ from typing import Any
 import numpy as np
 
 from refgrad.kernels.chain import go_on, times_slopes
-from refgrad.kernels.compiling import kernel
-from refgrad.kernels.packing import PADDED, WIDEST, WIDTH
+from refgrad.kernels.compiling import inline, kernel
+from refgrad.kernels.packing import PANEL, WIDEST, WIDTH
 from refgrad.kernels.tails import pulled, pushed
 from refgrad.kernels.tiles import all_units, gather, lanes_for, room, run_tile, tile_size
 from refgrad.kernels.windows import borrowed, keep, window
+
+
+@inline
+def move_row(layers: Any, level: Any, work: Any, row: Any, at: Any, rows: Any, r: Any, into: Any) -> None:
+    """Row r of T (rows, n), which is in panels at `at`: copied there from work[row:] (n,), or from there."""
+    panel = layers[0, PANEL]
+    for j in range(0, layers[level, WIDTH], panel):
+        count = min(panel, layers[level, WIDTH] - j)
+        flat, paneled = window(work, row + j, count), window(work, at + j * rows + r * panel, count)
+        for i in range(count):
+            if into:
+                paneled[i] = flat[i]
+            else:
+                flat[i] = paneled[i]
 
 
 @kernel
@@ -30,13 +44,14 @@ def products(
     layers = packed[0]
     lanes, units, widest = lanes_for(layers, len(x)), all_units(layers), layers[0, WIDEST]
     start, stop = (0, len(layers) - 1) if forward else (len(layers) - 1, 0)
-    k, width, stride, wide = len(vectors), layers[start, WIDTH], layers[start, PADDED], layers[stop, PADDED]
+    k, n_out, ending = len(vectors), y.shape[1], layers[stop, WIDTH]
     size = k * widest
     tile = tile_size(layers, lanes, True)
     to = tile + group * units
-    spare = to + 2 * group * size
+    row = to + 2 * group * size
+    spare = row + widest
     work, counts = room(spare + widest, x), np.empty(group, np.int64)
-    active = np.empty(group * widest + 1, np.int64)
+    active = np.empty(group * widest + 1, np.int32)
     owners = work, counts, active
     work, counts, active = borrowed(work), borrowed(counts), borrowed(active)
     for first in range(0, len(x), lanes):
@@ -46,38 +61,21 @@ def products(
             samples = min(group, end - begin)
             gather(layers, lanes, begin - first, samples, work, slopes, tile)
             for sample in range(samples):
-                at = to + sample * size
+                outputs, at = window(y, (begin + sample) * n_out, n_out), to + sample * size
                 for r in range(k):
-                    for i in range(width):
-                        work[at + r * stride + i] = vectors[r, batch + begin + sample, i]
+                    for i in range(layers[start, WIDTH]):
+                        work[row + i] = vectors[r, batch + begin + sample, i]
                     if not forward:
-                        pulled(
-                            layers,
-                            window(y, (begin + sample) * y.shape[1], y.shape[1]),
-                            work,
-                            at + r * stride,
-                            width,
-                            spare,
-                        )
+                        pulled(layers, outputs, work, row, layers[start, WIDTH], spare)
+                    move_row(layers, start, work, row, at, k, r, True)
                 times_slopes(packed, start, k, work, tile + sample * units, at)
-            found = go_on(
-                packed, start, stop, k, samples, work, tile, units, to, to + group * size, size, active, widest, counts
-            )
+            found = go_on(packed, start, stop, k, samples, work, tile, units, to, to + group * size, size, active, counts)
             for sample in range(samples):
+                outputs = window(y, (begin + sample) * n_out, n_out)
                 for r in range(k):
-                    at = found + sample * size + r * wide
+                    move_row(layers, stop, work, row, found + sample * size, k, r, False)
                     if forward:
-                        pushed(
-                            layers,
-                            window(y, (begin + sample) * y.shape[1], y.shape[1]),
-                            work,
-                            at,
-                            layers[stop, WIDTH],
-                            1,
-                            1,
-                            work,
-                            spare,
-                        )
-                    for j in range(layers[stop, WIDTH]):
-                        results[r, batch + begin + sample, j] = work[at + j]
+                        pushed(layers, outputs, work, row, ending, 1, 1, work, spare)
+                    for j in range(ending):
+                        results[r, batch + begin + sample, j] = work[row + j]
     keep(owners)

@@ -7,90 +7,85 @@ from typing import Any
 import numpy as np
 
 from refgrad.kernels.beside import tile_of_jacobians
-from refgrad.kernels.block import ROWS, dense_times
-from refgrad.kernels.chain import begin, go_on
+from refgrad.kernels.block import dense_times
+from refgrad.kernels.chain import active_units, begin, block_of, go_on, past_layer
 from refgrad.kernels.compiling import inline, kernel
-from refgrad.kernels.packing import PADDED, PANEL, WIDEST, WIDTH
+from refgrad.kernels.packing import PANEL, WIDEST, WIDTH
 from refgrad.kernels.tails import pushed
-from refgrad.kernels.tiles import all_units, gather, lanes_for, room, run_tile, tile_size
+from refgrad.kernels.tiles import SIDE_BY_SIDE, all_units, gather, lanes_for, room, run_tile, tile_size
+from refgrad.kernels.turning import turn
 from refgrad.kernels.windows import borrowed, keep, window
 
 
 @inline
-def ends(
-    packed: Any, cut: Any, samples: Any, work: Any, slopes: Any, to: Any, size: Any, active: Any, counts: Any
+def one_way(
+    packed: Any, cut: Any, way: Any, samples: Any, work: Any, slopes: Any, to: Any, active: Any, counts: Any
 ) -> Any:
-    """Forward from the cut to the outputs, and backward from there to the inputs; returns where both results are.
+    """From the cut forward to the outputs (way = 1) or backward to the inputs; returns where the results T (rows, n) are.
 
-    At the input (cut = 0) or the output there is only one way to go. `to` has room for two times two T (rows, n), or
-    two where there is one way; sample s of each is at + s·size.
+    `to` has room for two T of each sample; the results are as far apart.
     """
     layers = packed[0]
-    last, rows, units, widest = len(layers) - 1, layers[cut, WIDTH], all_units(layers), layers[0, WIDEST]
-    forward, backward = to, to if cut == last else to + 2 * samples * size
-    if cut < last:
-        for sample in range(samples):
-            begin(packed, cut, 1, work, slopes + sample * units, to + sample * size)
-        forward = go_on(
-            packed, cut + 1, last, rows, samples, work, slopes, units, to, to + samples * size, size, active, widest,
-            counts,
-        )  # fmt: skip
-    if cut > 0:
-        at = backward
-        for sample in range(samples):
-            begin(packed, cut, -1, work, slopes + sample * units, at + sample * size)
-        backward = go_on(
-            packed, cut - 1, 0, rows, samples, work, slopes, units, at, at + samples * size, size, active, widest,
-            counts,
-        )  # fmt: skip
-    return forward, backward
+    rows, units, stop = layers[cut, WIDTH], all_units(layers), len(layers) - 1 if way > 0 else 0
+    size = rows * layers[0, WIDEST]
+    for sample in range(samples):
+        begin(packed, cut, way, work, slopes + sample * units, to + sample * size)
+    return go_on(
+        packed, cut + way, stop, rows, samples, work, slopes, units, to, to + samples * size, size, active, counts
+    )
 
 
 @inline
-def multiply(layers: Any, cut: Any, work: Any, forward: Any, backward: Any, spare: Any, jacobian: Any, to: Any) -> None:
-    """J = Tᵀ G for T (n_c, n_out) and G (n_c, n_in): J_ji = Σ_c T_cj G_ci, a panel of G's columns at a time."""
-    middle, n_out, n_in = layers[cut, WIDTH], layers[-1, WIDTH], layers[0, WIDTH]
-    wide, wide_in, panel = layers[-1, PADDED], layers[0, PADDED], layers[0, PANEL]
-    result = spare + middle * panel
+def backward(
+    packed: Any, samples: Any, work: Any, slopes: Any, to: Any, active: Any, counts: Any, jacobian: Any, start: Any
+) -> None:
+    """From the outputs to the inputs: what the last product makes are rows of J, at jacobian[start:]."""
+    layers = packed[0]
+    last, rows, units, n_in = len(layers) - 1, layers[-1, WIDTH], all_units(layers), layers[0, WIDTH]
+    size = rows * layers[0, WIDEST]
+    for sample in range(samples):
+        begin(packed, last, -1, work, slopes + sample * units, to + sample * size)
+    here = go_on(
+        packed, last - 1, 1, rows, samples, work, slopes, units, to, to + samples * size, size, active, counts
+    )
+    active_units(layers, 1, samples, work, slopes, units, active, counts)
+    past_layer(
+        packed, 1, -1, rows, samples, work, slopes, units, here, size, active, counts,
+        jacobian, start, rows * n_in, n_in,
+    )  # fmt: skip
+
+
+@inline
+def multiply(layers: Any, cut: Any, work: Any, forward: Any, backward: Any, jacobian: Any, to: Any) -> None:
+    """J = Tᵀ G for T (n_c, n_out) and G (n_c, n_in), both in panels: J_ji = Σ_c T_cj G_ci."""
+    middle, n_out, n_in, panel = layers[cut, WIDTH], layers[-1, WIDTH], layers[0, WIDTH], layers[0, PANEL]
     for i in range(0, n_in, panel):
-        for c in range(middle):
-            target, source = window(work, spare + c * panel, panel), window(work, backward + c * wide_in + i, panel)
-            for k in range(panel):
-                target[k] = source[k]
-        j = 0
-        while j < n_out:
-            rows = min(ROWS, n_out - j)
-            if i + panel <= n_in:
-                place = to + j * n_in + i
+        for j in range(0, n_out, panel):
+            last, row = min(j + panel, n_out), j
+            while row < last:
+                rows = block_of(last - row)
                 dense_times(
-                    rows, work, forward + j, 1, wide, middle, work, spare, panel, jacobian, place, n_in, work, -1, 0
-                )
-            else:
-                dense_times(
-                    rows, work, forward + j, 1, wide, middle, work, spare, panel, work, result, panel, work, -1, 0
-                )
-                for r in range(rows):
-                    for k in range(n_in - i):
-                        jacobian[to + (j + r) * n_in + i + k] = work[result + r * panel + k]
-            j += rows
+                    rows, work, forward + j * middle + row - j, panel, middle, work, backward + i * middle,
+                    jacobian, to + row * n_in + i, n_in, min(panel, n_in - i), work, -1,
+                )  # fmt: skip
+                row += rows
 
 
 @inline
-def write(layers: Any, cut: Any, work: Any, forward: Any, backward: Any, spare: Any, jacobian: Any, to: Any) -> None:
-    """One sample's J (n_out, n_in), at jacobian[to:], from Jᵀ (forward), J (backward), or the product of both."""
-    n_out, n_in, wide_out, wide_in = layers[-1, WIDTH], layers[0, WIDTH], layers[-1, PADDED], layers[0, PADDED]
+def write(layers: Any, cut: Any, work: Any, found: Any, jacobian: Any, to: Any) -> None:
+    """One sample's J (n_out, n_in), at jacobian[to:], from what was found in panels: Jᵀ if the cut is the input, or J."""
+    n_out, n_in, panel = layers[-1, WIDTH], layers[0, WIDTH], layers[0, PANEL]
     if cut == 0:
-        for j in range(n_out):
-            row, column = window(jacobian, to + j * n_in, n_in), window(work, forward + j, n_in, wide_out)
-            for i in range(n_in):
-                row[i] = column[i]
-    elif cut == len(layers) - 1:
-        for j in range(n_out):
-            row, found = window(jacobian, to + j * n_in, n_in), window(work, backward + j * wide_in, n_in)
-            for i in range(n_in):
-                row[i] = found[i]
+        for j in range(0, n_out, panel):
+            turn(work, found + j * n_in, n_in, min(panel, n_out - j), panel, jacobian, to + j * n_in, n_in)
     else:
-        multiply(layers, cut, work, forward, backward, spare, jacobian, to)
+        for j in range(n_out):
+            for i in range(0, n_in, panel):
+                count = min(panel, n_in - i)
+                row = window(jacobian, to + j * n_in + i, count)
+                given = window(work, found + i * n_out + j * panel, count)
+                for k in range(count):
+                    row[k] = given[k]
 
 
 @inline
@@ -101,24 +96,32 @@ def buffers(layers: Any, cut: Any) -> Any:
 
 
 @inline
-def spare_size(layers: Any, cut: Any) -> Any:
-    """What `multiply` needs: a panel, and a block of rows; and `pushed`: a number for each output."""
-    return (layers[cut, WIDTH] + ROWS) * layers[0, PANEL] + layers[0, WIDEST]
-
-
-@inline
 def jacobians(
     packed: Any, cut: Any, samples: Any, work: Any, slopes: Any, to: Any, spare: Any, active: Any, counts: Any,
     y: Any, jacobian: Any, first: Any,
 ) -> None:  # fmt: skip
     """The Jacobians of samples first, … whose slopes are in `work` one sample after the other."""
     layers = packed[0]
-    size, n_out, n_in = layers[cut, WIDTH] * layers[0, WIDEST], layers[-1, WIDTH], layers[0, WIDTH]
-    forward, backward = ends(packed, cut, samples, work, slopes, to, size, active, counts)
+    last, n_out, n_in = len(layers) - 1, layers[-1, WIDTH], layers[0, WIDTH]
+    size, start, pushes = layers[cut, WIDTH] * layers[0, WIDEST], first * n_out * n_in, to
+    if cut == last and last > 1:
+        backward(packed, samples, work, slopes, to, active, counts, jacobian, start)
+    else:
+        if cut < last:
+            pushes = one_way(packed, cut, 1, samples, work, slopes, to, active, counts)
+        pulls = to + 2 * samples * size if cut < last else to
+        if cut > 0:
+            pulls = one_way(packed, cut, -1, samples, work, slopes, pulls, active, counts)
+        for sample in range(samples):
+            place, pushed_to, pulled_to = start + sample * n_out * n_in, pushes + sample * size, pulls + sample * size
+            if 0 < cut < last:
+                multiply(layers, cut, work, pushed_to, pulled_to, jacobian, place)
+            else:
+                write(layers, cut, work, pushed_to if cut == 0 else pulled_to, jacobian, place)
     for sample in range(samples):
-        start = (first + sample) * n_out * n_in
-        write(layers, cut, work, forward + sample * size, backward + sample * size, spare, jacobian, start)
-        pushed(layers, window(y, (first + sample) * n_out, n_out), jacobian, start, n_out, n_in, n_in, work, spare)
+        place = start + sample * n_out * n_in
+        outputs = window(y, (first + sample) * n_out, n_out)
+        pushed(layers, outputs, jacobian, place, n_out, n_in, n_in, work, spare)
 
 
 @kernel
@@ -133,11 +136,11 @@ def rows(packed: Any, kink: Any, cut: Any, group: Any, x: Any, y: Any, jacobian:
     layers = packed[0]
     lanes, units, widest = lanes_for(layers, len(x)), all_units(layers), layers[0, WIDEST]
     beside, group = group == 0 and lanes > 1, max(group, 1)
-    tile = tile_size(layers, lanes, True)
-    to = tile + group * units
+    tile, gathered = tile_size(layers, lanes, True), max(group, SIDE_BY_SIDE)
+    to = tile + gathered * units
     spare = to + group * buffers(layers, cut)
-    work, counts = room(spare + spare_size(layers, cut), x), np.empty(group, np.int64)
-    active = np.empty(group * widest + 1, np.int64)
+    work, counts = room(spare + widest, x), np.empty(group, np.int64)
+    active = np.empty(group * widest + 1, np.int32)
     owners = work, counts, active
     work, counts, active = borrowed(work), borrowed(counts), borrowed(active)
     for first in range(0, len(x), lanes):
@@ -148,11 +151,12 @@ def rows(packed: Any, kink: Any, cut: Any, group: Any, x: Any, y: Any, jacobian:
                 packed, cut, lanes, end - first, work, slopes, 0, lanes * widest, spare, y, jacobian, first
             )
             continue
-        for start in range(first, end, group):
-            samples = min(group, end - start)
+        for begun in range(first, end, gathered):
+            beyond = min(begun + gathered, end)
             if lanes > 1:
-                gather(layers, lanes, start - first, samples, work, slopes, tile)
-            jacobians(
-                packed, cut, samples, work, tile if lanes > 1 else slopes, to, spare, active, counts, y, jacobian, start
-            )
+                gather(layers, lanes, begun - first, beyond - begun, work, slopes, tile)
+            for start in range(begun, beyond, group):
+                at = tile + (start - begun) * units if lanes > 1 else slopes
+                samples = min(group, beyond - start)
+                jacobians(packed, cut, samples, work, at, to, spare, active, counts, y, jacobian, start)
     keep(owners)

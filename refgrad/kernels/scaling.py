@@ -6,10 +6,10 @@ from typing import Any
 
 import llvmlite.binding
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 from numba.extending import intrinsic, overload
 
-from refgrad.kernels.block import product, times_vector, vector_bytes
+from refgrad.kernels.block import panel_width, product, spread, times_vector, vector_bytes
 
 _INT = ir.IntType(64)
 
@@ -27,9 +27,7 @@ def _loop(sloped: bool, context: Any, builder: Any, arrays: Any, starts: Any, fa
     number = factor.type
     lanes = vector_bytes() // number.get_abi_size(llvmlite.binding.create_target_data(""))
     vector, step = ir.VectorType(number, lanes), ir.Constant(_INT, lanes)
-    lane = builder.insert_element(ir.Constant(vector, ir.Undefined), factor, ir.Constant(_INT, 0))
-    mask = ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes)
-    spread = builder.shuffle_vector(lane, ir.Constant(vector, ir.Undefined), mask)
+    factor = spread(builder, factor, lanes)
     begin, loop, done = (
         builder.block, builder.append_basic_block("times"), builder.append_basic_block("timed")
     )  # fmt: skip
@@ -41,7 +39,7 @@ def _loop(sloped: bool, context: Any, builder: Any, arrays: Any, starts: Any, fa
         for array, start in zip(arrays, starts, strict=True)
     ]
     align = number.get_abi_size(llvmlite.binding.create_target_data(""))
-    scaled = builder.fmul(builder.load(places[1], align=align), spread)
+    scaled = builder.fmul(builder.load(places[1], align=align), factor)
     if sloped:
         scaled = times_vector(builder, scaled, builder.load(places[2], align=align))
     builder.store(scaled, places[0], align=align)
@@ -77,3 +75,48 @@ def _times(typing, out, o0, left, l0, factor, factors, f0, count):  # type: igno
 @overload(times, strict=False)
 def _(out, o0, left, l0, factor, factors, f0, count):  # type: ignore[no-untyped-def]
     return lambda out, o0, left, l0, factor, factors, f0, count: _times(out, o0, left, l0, factor, factors, f0, count)
+
+
+def times_columns(out: Any, o0: int, left: Any, l0: int, rows: int, factors: Any, f0: int) -> None:
+    """out[r, j] = left[r, j] · factors[j] for r < rows and j < P, all contiguous; without factors if f0 < 0."""
+    panel = panel_width(out.dtype)
+    for place in range(0, rows * panel, panel):
+        times(out, o0 + place, left, l0 + place, out.dtype.type(1), factors, f0, panel)
+
+
+@intrinsic
+def _times_columns(typing, out, o0, left, l0, rows, factors, f0):  # type: ignore[no-untyped-def]
+    """`times_columns`, compiled: a panel's factors stay in registers."""
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        kinds = (signature.args[0], signature.args[2], signature.args[5])
+        out, left, factors = (
+            builder.gep(context.make_array(kind)(context, builder, arguments[place]).data, [arguments[place + 1]])
+            for kind, place in zip(kinds, (0, 2, 5), strict=True)
+        )
+        number = out.type.pointee
+        align = number.get_abi_size(llvmlite.binding.create_target_data(""))
+        lanes = vector_bytes() // align
+
+        def vector(base: Any, row: Any, half: int) -> Any:
+            place = builder.add(builder.mul(row, ir.Constant(_INT, 2 * lanes)), ir.Constant(_INT, half * lanes))
+            return builder.bitcast(builder.gep(base, [place]), ir.VectorType(number, lanes).as_pointer())
+
+        sloped = builder.icmp_signed(">=", arguments[6], ir.Constant(_INT, 0))
+        for wanted in (True, False):
+            with builder.if_then(sloped if wanted else builder.not_(sloped)):
+                zero = ir.Constant(_INT, 0)
+                held = [builder.load(vector(factors, zero, half), align=align) for half in range(2 * wanted)]
+                with cgutils.for_range(builder, arguments[4]) as loop:
+                    for half in range(2):
+                        found = builder.load(vector(left, loop.index, half), align=align)
+                        found = times_vector(builder, found, held[half]) if wanted else found
+                        builder.store(found, vector(out, loop.index, half), align=align)
+        return context.get_dummy_value()
+
+    return types.void(out, types.intp, left, types.intp, types.intp, factors, types.intp), code
+
+
+@overload(times_columns, strict=False)
+def _columns(out, o0, left, l0, rows, factors, f0):  # type: ignore[no-untyped-def]
+    return lambda out, o0, left, l0, rows, factors, f0: _times_columns(out, o0, left, l0, rows, factors, f0)

@@ -17,6 +17,10 @@ FEW = 4
 """Up to so many samples go one by one: a tile costs the same however full it is."""
 
 
+SIDE_BY_SIDE = 8
+"""Samples whose slopes are gathered together: a square of numbers that is turned over in registers."""
+
+
 @inline
 def lanes_for(layers: Any, samples: Any) -> Any:
     """How many samples lie side by side."""
@@ -64,12 +68,8 @@ def gather(layers: Any, lanes: Any, lane: Any, samples: Any, work: Any, slopes: 
     """The slopes of samples lane, … of a tile, one sample after the other."""
     units = all_units(layers)
     for level in range(len(layers)):
-        start, width = layers[level, UNITS], layers[level, WIDTH]
-        for sample in range(samples):
-            target = window(work, to + sample * units + start, width)
-            source = window(work, slopes + start * lanes + lane + sample, width, lanes)
-            for unit in range(width):
-                target[unit] = source[unit]
+        start = layers[level, UNITS]
+        turn(work, slopes + start * lanes + lane, layers[level, WIDTH], samples, lanes, work, to + start, units)
 
 
 @inline

@@ -19,7 +19,7 @@ def value(packed: Any, x: Any, y: Any) -> None:
     x, y = borrowed(x), borrowed(y)
     layers = packed[0]
     lanes = lanes_for(layers, len(x))
-    work, active = room(tile_size(layers, lanes, False), x), np.empty(layers[0, WIDEST] + 1, np.int64)
+    work, active = room(tile_size(layers, lanes, False), x), np.empty(layers[0, WIDEST] + 1, np.int32)
     owners = work, active
     work, active = borrowed(work), borrowed(active)
     for first in range(0, len(x), lanes):
