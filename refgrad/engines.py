@@ -12,7 +12,6 @@ import numpy as np
 from refgrad import breakpoints
 from refgrad.arrays import Array, Shape
 from refgrad.breakpoints import Staircase
-from refgrad.chunks import threads_allowed
 from refgrad.derivatives.jacobian import Picked
 from refgrad.derivatives.order import Block, Order, order
 from refgrad.derivatives.spans import size
@@ -26,7 +25,7 @@ from refgrad.kernels.lower import NotLowered, lower
 from refgrad.kernels.program import Program
 from refgrad.kernels.run import Runner
 from refgrad.options import Engine, Kink, Mode, Options, check
-from refgrad.planning import WORTH_A_THREAD, plan
+from refgrad.planning import few, plan, shared_at_once, worth_threads
 
 PLAIN = Options()
 
@@ -126,7 +125,7 @@ class Engines:
 
     def runs_briefly(self, samples: int) -> bool:
         """Whether the kernels do plain Jacobians in less than it takes to think about threads."""
-        return self.kernels_pay and samples * self.direct.cost <= WORTH_A_THREAD
+        return self.kernels_pay and samples <= few(self.direct.cost)
 
     @cached_property
     def brief_values(self) -> float:
@@ -136,7 +135,7 @@ class Engines:
         """
         if isinstance(self.chosen("auto"), str):
             return -1
-        return min(self.worth_a_table - 1, WORTH_A_THREAD / max(1, self.graph.parameters))
+        return min(self.worth_a_table - 1, few(self.graph.parameters))
 
     def value_briefly(self, x: Array) -> Array:
         """Values of a few samples by the kernels, with nothing around them."""
@@ -149,15 +148,19 @@ class Engines:
         """Values of what the kernels can take as it is, or None."""
         if self.brief_values < 0 or not self._flat:
             return _nothing
-        return self.runner.brief_value(self.brief_values)
+        return self.runner.brief_value(*self._brief(self.graph.parameters))
 
     @cached_property
     def brief(self) -> Callable[[Any], tuple[Array, Array] | None]:
         """Value and Jacobian of what the kernels can take as it is, or None."""
         if not self.kernels_pay or not self._flat:
             return _nothing
-        most = min(self.worth_a_table - 1, WORTH_A_THREAD / max(1, self.direct.cost))
-        return self.runner.brief(self.direct, most)
+        return self.runner.brief(self.direct, *self._brief(self.direct.cost))
+
+    def _brief(self, cost: int) -> tuple[float, float, Callable[[int], int]]:
+        """How many samples of such a cost are for one thread, and for one piece of work; and for how many threads."""
+        most = min(self.worth_a_table - 1, shared_at_once(0, cost, 2))
+        return few(cost), most, lambda samples: worth_threads(samples, cost, None)
 
     @property
     def _flat(self) -> bool:
@@ -190,8 +193,7 @@ class Engines:
         runner = self.chosen(engine, kink)
         if isinstance(runner, str):
             return None, threads or 1
-        worth = samples * vectors * self.graph.parameters // WORTH_A_THREAD
-        return runner, max(1, min(threads_allowed(threads), worth))
+        return runner, worth_threads(samples, vectors * self.graph.parameters, threads)
 
     def job(self, samples: int, options: Options) -> Job:
         """The Jacobians that options ask for, and the plan to make them."""

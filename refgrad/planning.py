@@ -91,6 +91,16 @@ def pieces(graph: Graph, made: Order, options: Options, threads: int) -> tuple[i
     return samples_within(allowed, bytes_per_sample(graph, 1, peak)), vectors
 
 
+def few(cost: int) -> float:
+    """How many samples, each of so many multiply–adds, are done in less than it takes to think about threads."""
+    return WORTH_A_THREAD / max(1, cost)
+
+
+def worth_threads(samples: int, cost: int, allowed: int | None) -> int:
+    """How many threads the kernels are worth, of those allowed."""
+    return max(1, min(threads_allowed(allowed), samples * cost // WORTH_A_THREAD))
+
+
 def kernels_at_once(samples: int, cost: int, threads: int) -> int:
     """Of how many samples, each of so many multiply–adds, a piece of the kernels' work is."""
     if threads == 1:
@@ -111,7 +121,7 @@ def plan(samples: int, options: Options, graph: Graph, made: Order, kernels: Cut
     """
     counted = f"{made.mode} is the least counted" if options.mode == "auto" else f"mode={options.mode!r} was asked for"
     if isinstance(kernels, Cut) and (options.engine == "numba" or kernels.cost <= KERNEL_PAYS * made.cost):
-        threads = max(1, min(threads_allowed(options.threads), samples * kernels.cost // WORTH_A_THREAD))
+        threads = worth_threads(samples, kernels.cost, options.threads)
         at_once = kernels_at_once(samples, kernels.cost, threads)
         # The kernels write whole Jacobians: a place for them, and what is picked from there, rows before columns.
         whole = size(graph, graph.outputs[0]) * size(graph, graph.inputs[0])

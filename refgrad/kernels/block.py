@@ -32,7 +32,7 @@ _TYPES = {types.float32: ir.FloatType(), types.float64: ir.DoubleType()}
 
 def vector_bytes() -> int:
     """Bytes of a vector register of this machine: 64 with AVX-512, else 32."""
-    return 64 if "+avx512f" in features().split(",") else 32
+    return 64 if {"+avx512f", "+avx512vl"} <= set(features().split(",")) else 32
 
 
 def panel_width(dtype: np.dtype[Any]) -> int:
@@ -42,6 +42,9 @@ def panel_width(dtype: np.dtype[Any]) -> int:
 
 ROWS = 12 if vector_bytes() == 64 else 6
 """The most rows: each takes two registers, beside two of the panel and one of `left`, of the 32 or 16 there are."""
+
+PANELS = 4
+"""The most panels that one row meets at once: eight sums, as many as are under way while one addition takes its time."""
 
 
 def listed_plus(
@@ -71,6 +74,35 @@ def listed_times(
     for r in range(rows if e0 >= 0 else 0):
         start = o0 + r * out_row
         out[start : start + width] = product(out[start : start + width], ends[e0 : e0 + width])
+
+
+def row_plus(
+    panels: int, left: Any, l0: int, stride: int, active: Any, a0: int, count: int,
+    panel: Any, p0: int, out: Any, o0: int, out_row: int, width: int, ends: Any, e0: int,
+) -> None:  # fmt: skip
+    """`listed_plus` of one row with several whole panels, `stride` apart, their results `out_row`; width is P.
+
+    A row with one panel would wait for each sum before it can go on: so there are others to see to meanwhile.
+    """
+    for place in range(panels):
+        j = place * width
+        listed_plus(
+            1, left, l0, width, active, a0, count, panel, p0 + place * stride, out, o0 + place * out_row, 0, width,
+            ends, e0 + j,
+        )  # fmt: skip
+
+
+def row_times(
+    panels: int, left: Any, l0: int, stride: int, active: Any, a0: int, count: int,
+    panel: Any, p0: int, out: Any, o0: int, out_row: int, width: int, ends: Any, e0: int,
+) -> None:  # fmt: skip
+    """The same with factors in the place of summands, or with nothing if e0 < 0."""
+    for place in range(panels):
+        j = place * width
+        listed_times(
+            1, left, l0, width, active, a0, count, panel, p0 + place * stride, out, o0 + place * out_row, 0, width,
+            ends, e0 + j if e0 >= 0 else -1,
+        )  # fmt: skip
 
 
 def dense_plus(
@@ -152,7 +184,7 @@ class _Loop:
         builder.cbranch(builder.icmp_signed("<=", width, ir.Constant(_INT, self.lanes)), one, two)
         for block, vectors in ((one, 1), (two, 2)):
             switch = ir.IRBuilder(block).switch(self.function.args[0], leave)
-            for rows in range(1, ROWS + 1):
+            for rows in range(1, (PANELS if self.form == "row" else ROWS) + 1):
                 body = self.function.append_basic_block(f"rows{rows}")
                 switch.add_case(ir.Constant(_INT, rows), body)
                 self._body(ir.IRBuilder(body), rows, vectors)
@@ -163,6 +195,9 @@ class _Loop:
 
     def _half(self, number: int) -> Any:
         return ir.Constant(_INT, number * self.lanes)
+
+    def _parts(self, builder: Any, columns: Any, vectors: int) -> list[Any]:
+        return [builder.load(self._vector(builder, columns, self._half(half)), align=self.align) for half in range(vectors)]
 
     def _body(self, builder: Any, rows: int, vectors: int) -> None:
         _, left, step, active, count, panel, *_ = self.function.args
@@ -178,15 +213,16 @@ class _Loop:
         else:
             k, row = builder.sext(builder.load(builder.gep(active, [i])), _INT), 2 * self.lanes
             whole, column = builder.udiv(k, ir.Constant(_INT, row)), builder.urem(k, ir.Constant(_INT, row))
-            place = builder.add(builder.mul(whole, step), column)
-        columns = builder.gep(panel, [builder.mul(k, ir.Constant(_INT, 2 * self.lanes))])
-        parts = [
-            builder.load(self._vector(builder, columns, self._half(half)), align=self.align) for half in range(vectors)
-        ]
-        lefts = builder.gep(left, [place])
+            place = k if self.form == "row" else builder.add(builder.mul(whole, step), column)
+        columns, lefts = builder.gep(panel, [builder.mul(k, self._half(2))]), builder.gep(left, [place])
+        parts = self._parts(builder, columns, vectors)
         ended = []
         for r, pair in enumerate(sums):
-            factor = spread(builder, builder.load(builder.gep(lefts, [ir.Constant(_INT, r * row)])), self.lanes)
+            if self.form == "row":
+                parts = self._parts(builder, builder.gep(columns, [builder.mul(step, ir.Constant(_INT, r))]), vectors)
+            if self.form != "row" or r == 0:
+                number = builder.load(builder.gep(lefts, [ir.Constant(_INT, r * row)]))
+                factor = spread(builder, number, self.lanes)
             ended.append([builder.call(self.fma, [factor, part, s]) for part, s in zip(parts, pair, strict=True)])
         following = builder.add(i, ir.Constant(_INT, 1))
         builder.cbranch(builder.icmp_signed("<", following, count), loop, done)
@@ -219,7 +255,7 @@ class _Loop:
                 number = builder.load(builder.gep(ends, [ir.Constant(_INT, r)]))
                 others = [spread(builder, number, self.lanes)] * len(pair)
             else:
-                row = ir.Constant(_INT, 2 * self.lanes * r if self.form == "dense" else 0)
+                row = self._half(0 if self.form == "listed" else 2 * r)
                 places = (builder.add(row, self._half(half)) for half in range(len(pair)))
                 others = [builder.load(self._vector(builder, ends, place), align=self.align) for place in places]
             end = builder.fadd if self.ending == "plus" else partial(times_vector, builder)
@@ -255,7 +291,7 @@ def _call(form: str, ending: str, context: Any, builder: Any, signature: Any, ar
         return builder.gep(held.data, [arguments[array + 1]])
 
     loop = _Loop(builder.module, signature.args[1].dtype, form, ending)
-    listed = 2 * (form == "listed")
+    listed = 2 * (form != "dense")
     active = start(4) if listed else ir.Constant(ir.IntType(32).as_pointer(), None)
     count, panel, out, ends = arguments[4 + listed], start(5 + listed), start(7 + listed), start(11 + listed)
     nowhere = builder.icmp_signed("<", arguments[12 + listed], ir.Constant(_INT, 0))
@@ -265,14 +301,14 @@ def _call(form: str, ending: str, context: Any, builder: Any, signature: Any, ar
     return context.get_dummy_value()
 
 
-def _listed(ending: str) -> Any:
+def _listed(form: str, ending: str) -> Any:
     @intrinsic
     def loop(  # type: ignore[no-untyped-def]
         typing, rows, left, l0, jump, active, a0, count, panel, p0, out, o0, out_row, width, ends, e0
     ):  # fmt: skip
         one = types.intp
         given = (one, left, one, one, active, one, one, panel, one, out, one, one, one, ends, one)
-        return types.void(*given), partial(_call, "listed", ending)
+        return types.void(*given), partial(_call, form, ending)
 
     def typed(  # type: ignore[no-untyped-def]
         rows, left, l0, jump, active, a0, count, panel, p0, out, o0, out_row, width, ends, e0
@@ -309,7 +345,9 @@ def _dense(ending: str) -> Any:
     return typed
 
 
-overload(listed_plus, strict=False)(_listed("plus"))
-overload(listed_times, strict=False)(_listed("times"))
+overload(listed_plus, strict=False)(_listed("listed", "plus"))
+overload(listed_times, strict=False)(_listed("listed", "times"))
+overload(row_plus, strict=False)(_listed("row", "plus"))
+overload(row_times, strict=False)(_listed("row", "times"))
 overload(dense_plus, strict=False)(_dense("plus"))
 overload(dense_times, strict=False)(_dense("times"))

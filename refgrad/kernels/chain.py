@@ -11,8 +11,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from refgrad.kernels.block import ROWS, dense_plus, dense_times, listed_plus, listed_times
+from refgrad.kernels.block import PANELS, ROWS, dense_plus, dense_times, listed_times, row_plus, row_times
 from refgrad.kernels.compiling import inline
+from refgrad.kernels.listing import nonzero
 from refgrad.kernels.packing import (
     BIAS,
     END,
@@ -31,16 +32,6 @@ from refgrad.kernels.packing import (
 from refgrad.kernels.scaling import times, times_columns
 from refgrad.kernels.units import BOTH, SLOPE, VALUE, call
 from refgrad.kernels.windows import window
-
-
-@inline
-def nonzero(values: Any, start: Any, count: Any, active: Any, first: Any) -> Any:
-    """List the places of what is not zero, NaN among them; returns how many. There is room for one too many."""
-    found, given, places = 0, window(values, start, count), window(active, first, count + 1)
-    for k in range(count):
-        places[found] = k
-        found += given[k] != 0
-    return found
 
 
 @inline
@@ -78,16 +69,22 @@ def apply(packed: Any, level: Any, kink: Any, lanes: Any, work: Any, z: Any, slo
 
 
 @inline
+def panels_from(j: Any, columns: Any, panel: Any) -> Any:
+    """How many panels one row meets at once, from column j on."""
+    return min(PANELS, (columns - j + panel - 1) // panel)
+
+
+@inline
 def sums(packed: Any, level: Any, lanes: Any, work: Any, a: Any, z: Any, active: Any) -> None:
     """z_j = Σ_k W_kj a_k + b_j of a tile: W's columns lie along vectors for one sample, the samples for several."""
     layers, _, numbers = packed
     before, units, panel = layers[level - 1, WIDTH], layers[level, WIDTH], layers[0, PANEL]
     if lanes == 1:
         count = nonzero(work, a, before, active, 0)
-        for j in range(0, units, panel):
-            listed_plus(
-                1, work, a, panel, active, 0, count, numbers, layers[level, PUSH] + j * before,
-                work, z + j, 0, panel, numbers, layers[level, BIAS] + j,
+        for j in range(0, units, PANELS * panel):
+            row_plus(
+                panels_from(j, units, panel), work, a, panel * before, active, 0, count,
+                numbers, layers[level, PUSH] + j * before, work, z + j, panel, panel, numbers, layers[level, BIAS] + j,
             )  # fmt: skip
     else:
         transposed(layers[level, PUSH], before, units, panel, numbers, work, a, z, layers[level, BIAS], -1)
@@ -207,6 +204,25 @@ def active_units(
 
 
 @inline
+def one_past_layer(
+    numbers: Any, matrix: Any, units: Any, columns: Any, panel: Any, work: Any, at: Any, active: Any, first: Any,
+    count: Any, out: Any, to: Any, filled: Any, ends: Any, slopes: Any,
+) -> None:  # fmt: skip
+    """A single row past one layer; if the columns are not `filled` up to whole panels, none is written beyond them."""
+    whole = columns if filled else columns // panel * panel
+    for j in range(0, whole, PANELS * panel):
+        row_times(
+            panels_from(j, whole, panel), work, at, panel * units, active, first, count,
+            numbers, matrix + j * units, out, to + j, panel, panel, ends, slopes + j if slopes >= 0 else -1,
+        )  # fmt: skip
+    if whole < columns:
+        listed_times(
+            1, work, at, panel, active, first, count, numbers, matrix + whole * units,
+            out, to + whole, 0, columns - whole, ends, slopes + whole if slopes >= 0 else -1,
+        )  # fmt: skip
+
+
+@inline
 def past_layer(
     packed: Any, level: Any, way: Any, rows: Any, samples: Any, work: Any, slopes: Any, all_units: Any, here: Any,
     size: Any, active: Any, counts: Any, out: Any, to: Any, out_size: Any, out_row: Any,
@@ -220,6 +236,14 @@ def past_layer(
     layers, _, numbers = packed
     panel, units, columns = layers[0, PANEL], layers[level, WIDTH], layers[level + way, WIDTH]
     matrix, widest = matrix_from(layers, level, way), layers[0, WIDEST]
+    if rows == 1:
+        for sample in range(samples):
+            at = slopes_at(layers, level + way, slopes + sample * all_units)
+            one_past_layer(
+                numbers, matrix, units, columns, panel, work, here + sample * size, active, sample * widest,
+                counts[sample], out, to + sample * out_size, out_row == panel, work, at,
+            )  # fmt: skip
+        return
     per_column = rows if out_row == panel else 1
     for j in range(0, columns, panel):
         width = min(panel, columns - j)

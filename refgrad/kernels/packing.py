@@ -24,6 +24,8 @@ PANEL, TAIL, WIDEST = 2, 3, 4
 # The columns of `steps`. At FIXED are the parameters and arrays, at PLACES each kink's place, then its slopes.
 FUNCTION, FIXED, KINKS, PLACES = range(4)
 
+COLUMNS, STEP_COLUMNS = 8, 4
+
 
 @dataclass(frozen=True, eq=False)
 class Packed:
@@ -113,7 +115,7 @@ def pack(program: Program, dtype: np.dtype[Any], panel: int) -> Packed:
     numbers.add(np.zeros(2 * panel))  # so that nothing is empty, and no vector is read beyond the end
     return Packed(
         np.array(rows, np.int64),
-        np.array(steps, np.int64).reshape(len(steps), 4),
+        np.array(steps, np.int64).reshape(len(steps), STEP_COLUMNS),
         numbers.joined(),
         names,
     )

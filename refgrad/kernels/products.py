@@ -8,6 +8,7 @@ import numpy as np
 
 from refgrad.kernels.chain import go_on, times_slopes
 from refgrad.kernels.compiling import inline, kernel
+from refgrad.kernels.listing import SPARE
 from refgrad.kernels.packing import PANEL, WIDEST, WIDTH
 from refgrad.kernels.tails import pulled, pushed
 from refgrad.kernels.tiles import all_units, gather, lanes_for, room, run_tile, tile_size
@@ -50,10 +51,8 @@ def products(
     to = tile + group * units
     row = to + 2 * group * size
     spare = row + widest
-    work, counts = room(spare + widest, x), np.empty(group, np.int64)
-    active = np.empty(group * widest + 1, np.int32)
-    owners = work, counts, active
-    work, counts, active = borrowed(work), borrowed(counts), borrowed(active)
+    owner, lists = room(spare + widest, group + group * widest + SPARE, x)
+    work, counts, active = borrowed(owner), borrowed(lists[:group]), borrowed(lists[group:])
     for first in range(0, len(x), lanes):
         slopes = run_tile(packed, kink, lanes, True, x, first, y, work, active)
         end = min(first + lanes, len(x))
@@ -78,4 +77,4 @@ def products(
                         pushed(layers, outputs, work, row, ending, 1, 1, work, spare)
                     for j in range(ending):
                         results[r, batch + begin + sample, j] = work[row + j]
-    keep(owners)
+    keep(owner)

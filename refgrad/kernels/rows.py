@@ -10,6 +10,7 @@ from refgrad.kernels.beside import tile_of_jacobians
 from refgrad.kernels.block import dense_times
 from refgrad.kernels.chain import active_units, begin, block_of, go_on, past_layer
 from refgrad.kernels.compiling import inline, kernel
+from refgrad.kernels.listing import SPARE
 from refgrad.kernels.packing import PANEL, WIDEST, WIDTH
 from refgrad.kernels.tails import pushed
 from refgrad.kernels.tiles import SIDE_BY_SIDE, all_units, gather, lanes_for, room, run_tile, tile_size
@@ -59,16 +60,16 @@ def backward(
 def multiply(layers: Any, cut: Any, work: Any, forward: Any, backward: Any, jacobian: Any, to: Any) -> None:
     """J = Tᵀ G for T (n_c, n_out) and G (n_c, n_in), both in panels: J_ji = Σ_c T_cj G_ci."""
     middle, n_out, n_in, panel = layers[cut, WIDTH], layers[-1, WIDTH], layers[0, WIDTH], layers[0, PANEL]
-    for i in range(0, n_in, panel):
-        for j in range(0, n_out, panel):
-            last, row = min(j + panel, n_out), j
-            while row < last:
-                rows = block_of(last - row)
+    for j in range(0, n_out, panel):
+        last, row = min(j + panel, n_out), j
+        while row < last:
+            rows = block_of(last - row)
+            for i in range(0, n_in, panel):  # along rows of J, which may be more than caches hold
                 dense_times(
                     rows, work, forward + j * middle + row - j, panel, middle, work, backward + i * middle,
                     jacobian, to + row * n_in + i, n_in, min(panel, n_in - i), work, -1,
                 )  # fmt: skip
-                row += rows
+            row += rows
 
 
 @inline
@@ -139,10 +140,8 @@ def rows(packed: Any, kink: Any, cut: Any, group: Any, x: Any, y: Any, jacobian:
     tile, gathered = tile_size(layers, lanes, True), max(group, SIDE_BY_SIDE)
     to = tile + gathered * units
     spare = to + group * buffers(layers, cut)
-    work, counts = room(spare + widest, x), np.empty(group, np.int64)
-    active = np.empty(group * widest + 1, np.int32)
-    owners = work, counts, active
-    work, counts, active = borrowed(work), borrowed(counts), borrowed(active)
+    owner, lists = room(spare + widest, group + group * widest + SPARE, x)
+    work, counts, active = borrowed(owner), borrowed(lists[:group]), borrowed(lists[group:])
     for first in range(0, len(x), lanes):
         slopes = run_tile(packed, kink, lanes, True, x, first, y, work, active)
         end = min(first + lanes, len(x))
@@ -159,4 +158,4 @@ def rows(packed: Any, kink: Any, cut: Any, group: Any, x: Any, y: Any, jacobian:
                 at = tile + (start - begun) * units if lanes > 1 else slopes
                 samples = min(group, beyond - start)
                 jacobians(packed, cut, samples, work, at, to, spare, active, counts, y, jacobian, start)
-    keep(owners)
+    keep(owner)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -25,9 +27,25 @@ from refgrad.ops.op import KinkPolicy
 
 NOT_INSTALLED = "numba is not installed: pip install numba, or refgrad's extra 'jit'"
 
-_NEAR = 256 * 2**10
-"""Bytes of weights that stay in a core's second cache while one sample after the other passes through them; half of the
-least there is in machines sold since 2017."""
+_SECOND_CACHE = 512
+"""KiB of a core's second cache where the system does not say: the least there is in machines sold since 2017."""
+
+_STATED = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
+"""Where Linux says it, as 2048K."""
+
+
+@cache
+def near() -> int:
+    """Bytes that stay in a core's second cache while others pass through it: half of what it holds."""
+    try:
+        stated = re.match(r"(\d+)K", _STATED.read_text())
+    except OSError:
+        stated = None
+    return 512 * (int(stated[1]) if stated else _SECOND_CACHE)
+
+
+Threads = Callable[[int], int]
+"""How many threads are worth it for so many samples."""
 
 WORTH_ASKING = 500_000
 """Multiply–adds that are worth asking which samples are next, some 5 µs."""
@@ -115,8 +133,8 @@ class Runner:
     def group(self, vectors: int) -> int:
         """How many samples pass through a layer together: as many as stay in the cache, if the weights do not."""
         numbers = self.arguments[2]
-        room = _NEAR // (2 * vectors * self.widest * numbers.itemsize)
-        return 1 if numbers.nbytes // 2 <= _NEAR else max(1, min(self.panel, room))
+        room = near() // (2 * vectors * self.widest * numbers.itemsize)
+        return 1 if numbers.nbytes // 2 <= near() else max(1, min(self.panel, room))
 
     def samples_together(self, cut: Cut) -> int:
         """`group` for a Jacobian, or 0: samples lie side by side in tiles."""
@@ -152,54 +170,64 @@ class Runner:
 
     def fitting(self, most: float) -> Callable[[Any], bool]:
         """Whether something given can go to a kernel as it is: up to `most` samples (batch, n_in)."""
-        dtype, width = self.dtype, self.program.widths[0]
+        dtype, width, kind = self.dtype, self.program.widths[0], np.ndarray
 
         def fits(x: Any) -> bool:
-            if type(x) is not np.ndarray or x.ndim != 2 or x.dtype != dtype:
+            if type(x) is not kind or x.dtype != dtype:
                 return False
-            batch, n_in = x.shape
-            return n_in == width and batch <= most and x.flags.carray
+            shape = x.shape
+            return len(shape) == 2 and shape[1] == width and shape[0] <= most and x.flags.carray
 
         return fits
 
-    def brief_value(self, most: float) -> Callable[[Any], Array | None]:
-        """`value` in a new array for what fits, or None; whatever does not depend on x is looked up once."""
-        fits, dtype, width = self.fitting(most), self.dtype, self.program.widths[-1]
-        run, arguments, empty = self._value, self.arguments, np.empty
+    def brief_value(self, few: float, most: float, threads: Threads) -> Callable[[Any], Array | None]:
+        """`value` in a new array for what fits, up to `most` samples, or None.
 
-        def value(x: Any) -> Array | None:
+        Whatever does not depend on x is looked up once. More than a `few` samples are worth several threads.
+        """
+        fits, dtype, width, empty = self.fitting(most), self.dtype, self.program.widths[-1], np.empty
+        told = self._header(0, 0)
+        run, network = _compiled("plain").plain_value, told.ctypes.data
+
+        def value(x: Any, _kept: Any = told) -> Array | None:
             if not fits(x):
                 return None
-            y = empty((len(x), width), dtype)
-            run(arguments, x, y)
+            batch = len(x)
+            y = empty((batch, width), dtype)
+            if batch <= few:
+                run(network, x, y)
+            else:
+                self.value(x, y, threads(batch))
             return y
 
         return value
 
-    def brief(self, cut: Cut, most: float) -> Callable[[Any], tuple[Array, Array] | None]:
-        """`value_and_jacobian` in new arrays for what fits, or None.
+    def brief(
+        self, cut: Cut, few: float, most: float, threads: Threads
+    ) -> Callable[[Any], tuple[Array, Array] | None]:
+        """`value_and_jacobian` in new arrays for what fits, or None, as `brief_value`.
 
-        Whatever does not depend on x is looked up once: that takes longer than one sample of a small network.
+        What was looked up beforehand takes longer than one sample of a small network.
         """
         fits, dtype, n_in, n_out = self.fitting(most), self.dtype, self.program.widths[0], self.program.widths[-1]
-        run, arguments, level, group, empty = (
-            self._rows,
-            self.arguments,
-            cut.level,
-            self.samples_together(cut),
-            np.empty,
-        )
-        keras = POLICIES.index("keras")
+        told, empty = self._header(cut.level, self.samples_together(cut)), np.empty
+        run, network = _compiled("plain").plain_rows, told.ctypes.data
 
-        def value_and_jacobian(x: Any) -> tuple[Array, Array] | None:
+        def value_and_jacobian(x: Any, _kept: Any = told) -> tuple[Array, Array] | None:
             if not fits(x):
                 return None
             batch = len(x)
             y, jacobian = empty((batch, n_out), dtype), empty((batch, n_out, n_in), dtype)
-            run(arguments, keras, level, group, x, y, jacobian)
+            if batch <= few:
+                run(network, x, y, jacobian)
+            else:
+                self.value_and_jacobian(x, cut, "keras", y, jacobian, threads(batch))
             return y, jacobian
 
         return value_and_jacobian
+
+    def _header(self, cut: int, group: int) -> Any:
+        return _compiled("plain").header(self.arguments, cut, group)
 
     def products(
         self, x: Array, vectors: Array, first: int, direction: Direction, kink: KinkPolicy, y: Array, results: Array

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from refgrad.kernels.compiling import kernel
+
+BESIDE = 16
+"""Samples that are looked for side by side: each waits for one number after the other."""
 
 
 @kernel
@@ -13,20 +18,26 @@ def look_up(starts: Any, ends: Any, slopes: Any, offsets: Any, t: Any, y: Any, j
 
     The search has no branches: samples in no order would mispredict each of them. Gives how many are left over.
     """
-    count = 0
-    for sample in range(len(t)):
-        place, among = 0, len(starts)
-        wide = starts.dtype.type(t[sample])
+    count, batch, intervals = 0, len(t), len(starts)
+    places, wide = np.empty(BESIDE, np.int64), np.empty(BESIDE, starts.dtype)
+    for first in range(0, batch, BESIDE):
+        samples = min(BESIDE, batch - first)
+        for i in range(BESIDE):
+            places[i], wide[i] = 0, t[first + min(i, samples - 1)]
+        among = intervals
         while among > 1:
             half = among >> 1
-            place += half if starts[place + half] < wide else 0
+            for i in range(BESIDE):
+                places[i] += half if starts[places[i] + half] < wide[i] else 0
             among -= half
-        if len(starts) > 0 and starts[place] < wide < ends[place]:
-            for out in range(slopes.shape[1]):
-                slope = slopes[place, out]
-                y[sample, out] = offsets[place, out] + slope * wide
-                jacobian[sample, out] = slope
-        else:
-            left[count] = sample
-            count += 1
+        for i in range(samples):
+            place, sample = places[i], first + i
+            if intervals > 0 and starts[place] < wide[i] < ends[place]:
+                for out in range(slopes.shape[1]):
+                    slope = slopes[place, out]
+                    y[sample, out] = offsets[place, out] + slope * wide[i]
+                    jacobian[sample, out] = slope
+            else:
+                left[count] = sample
+                count += 1
     return count

@@ -73,8 +73,8 @@ def gather(layers: Any, lanes: Any, lane: Any, samples: Any, work: Any, slopes: 
 
 
 @inline
-def room(size: Any, like: Any) -> Any:
-    """A workspace that starts with a cache line."""
-    raw = np.empty(size + LINE // like.itemsize, like.dtype)
+def room(size: Any, places: Any, like: Any) -> Any:
+    """A workspace that starts with a cache line, and room for lists, of 32 bits a place."""
+    raw = np.empty(size + places + LINE // like.itemsize, like.dtype)
     start = (-raw.ctypes.data % LINE) // like.itemsize
-    return raw[start : start + size]
+    return raw[start : start + size], raw[start + size :].view(np.int32)

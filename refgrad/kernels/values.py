@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from refgrad.kernels.compiling import kernel
+from refgrad.kernels.listing import SPARE
 from refgrad.kernels.packing import WIDEST
 from refgrad.kernels.tiles import lanes_for, room, run_tile, tile_size
 from refgrad.kernels.windows import borrowed, keep
@@ -19,9 +18,8 @@ def value(packed: Any, x: Any, y: Any) -> None:
     x, y = borrowed(x), borrowed(y)
     layers = packed[0]
     lanes = lanes_for(layers, len(x))
-    work, active = room(tile_size(layers, lanes, False), x), np.empty(layers[0, WIDEST] + 1, np.int32)
-    owners = work, active
-    work, active = borrowed(work), borrowed(active)
+    owner, lists = room(tile_size(layers, lanes, False), layers[0, WIDEST] + SPARE, x)
+    work, active = borrowed(owner), borrowed(lists)
     for first in range(0, len(x), lanes):
         run_tile(packed, 0, lanes, False, x, first, y, work, active)
-    keep(owners)
+    keep(owner)

@@ -5,8 +5,10 @@ A window does not keep its array alive: it is made and used in functions that ar
 
 from __future__ import annotations
 
+import ctypes
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, overload
@@ -42,6 +44,62 @@ def _window(typing, array, start, count, step):  # type: ignore[no-untyped-def]
 @overload(window, strict=False)
 def _(array, start, count, step=1):  # type: ignore[no-untyped-def]
     return lambda array, start, count, step=1: _window(array, start, count, step)
+
+
+def numbers_at(address: int, count: int, like: Any) -> Any:
+    """The array (count,) of `like`'s dtype that starts at an address; someone else keeps it alive."""
+    return np.frombuffer((ctypes.c_char * (count * like.itemsize)).from_address(address), like.dtype)
+
+
+def places_at(address: int, rows: int, columns: int) -> Any:
+    """The same of 64-bit integers, (rows, columns)."""
+    return numbers_at(address, rows * columns, np.empty(0, np.int64)).reshape(rows, columns)
+
+
+def _array(context: Any, builder: Any, kind: Any, address: Any, shape: Any) -> Any:
+    """An array at an address, whose references nobody counts."""
+    made, size = context.make_array(kind)(context, builder), context.get_abi_sizeof(context.get_data_type(kind.dtype))
+    strides = [ir.Constant(ir.IntType(64), size)]
+    for extent in reversed(shape[1:]):
+        strides.insert(0, builder.mul(extent, strides[0]))
+    made.data = builder.inttoptr(address, made.data.type)
+    made.shape, made.strides = cgutils.pack_array(builder, shape), cgutils.pack_array(builder, strides)
+    made.itemsize, made.nitems = strides[-1], builder.mul(shape[0], shape[-1]) if len(shape) > 1 else shape[0]
+    made.meminfo = cgutils.get_null_value(made.meminfo.type)
+    made.parent = cgutils.get_null_value(made.parent.type)
+    return made._getvalue()
+
+
+@intrinsic
+def _numbers_at(typing, address, count, like):  # type: ignore[no-untyped-def]
+    """`numbers_at`, compiled."""
+    result = types.Array(like.dtype, 1, "C")
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _array(context, builder, result, arguments[0], [arguments[1]])
+
+    return result(types.intp, types.intp, like), code
+
+
+@overload(numbers_at, strict=False)
+def _numbers(address, count, like):  # type: ignore[no-untyped-def]
+    return lambda address, count, like: _numbers_at(address, count, like)
+
+
+@intrinsic
+def _places_at(typing, address, rows, columns):  # type: ignore[no-untyped-def]
+    """`places_at`, compiled."""
+    result = types.Array(types.int64, 2, "C")
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        return _array(context, builder, result, arguments[0], list(arguments[1:]))
+
+    return result(types.intp, types.intp, types.intp), code
+
+
+@overload(places_at, strict=False)
+def _places(address, rows, columns):  # type: ignore[no-untyped-def]
+    return lambda address, rows, columns: _places_at(address, rows, columns)
 
 
 def borrowed(array: Any) -> Any:
