@@ -13,11 +13,12 @@ from refgrad.graph import Graph
 from refgrad.kernels.cuts import Cut
 from refgrad.options import MAX_BYTES, Algorithm, Options
 
-WORTH_A_THREAD = 20_000_000
+WORTH_A_THREAD = 10_000_000
 """Multiply–adds that are worth another thread. On one core of an EPYC with AVX-512 (Zen 5) kernels were measured to get
-through 28 (1-64-32-32-1) to 190 (10-256-256-256-10) of them in a nanosecond: it is 0.1 to 0.7 ms of work."""
+through 28 (1-64-32-32-1) to 190 (10-256-256-256-10) of them in a nanosecond: it is 0.05 to 0.35 ms of work, where a thread
+has begun 0.03 to 0.05 ms after it is asked."""
 
-WORTH_A_PIECE = WORTH_A_THREAD // 8
+WORTH_A_PIECE = WORTH_A_THREAD // 4
 """Multiply–adds that are worth a place in the queue, 13 to 90 µs of work at the rates above."""
 
 WORTH_A_WAIT = 2_000_000_000
@@ -93,12 +94,12 @@ def pieces(graph: Graph, made: Order, options: Options, threads: int) -> tuple[i
 
 def few(cost: int) -> float:
     """How many samples, each of so many multiply–adds, are done in less than it takes to think about threads."""
-    return WORTH_A_THREAD / max(1, cost)
+    return (WORTH_A_THREAD - 1) / max(1, cost)
 
 
 def worth_threads(samples: int, cost: int, allowed: int | None) -> int:
     """How many threads the kernels are worth, of those allowed."""
-    return max(1, min(threads_allowed(allowed), samples * cost // WORTH_A_THREAD))
+    return min(threads_allowed(allowed), 1 + samples * cost // WORTH_A_THREAD)
 
 
 def kernels_at_once(samples: int, cost: int, threads: int) -> int:

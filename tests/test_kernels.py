@@ -556,8 +556,17 @@ def test_values_of_a_few_samples_take_the_short_way_to_the_same_bits(name, monke
     monkeypatch.undo()
     monkeypatch.setattr("refgrad.engines.Engines.value_briefly", refuse)
     net(x[:7], engine="numpy")
-    many = refgrad.Network.sequential([(np.ones((1, 3)), None, "relu"), (np.ones((3, 1)), None, "linear")])
-    assert many._engines.brief_values < 3 * 8  # from there on the staircase may be asked
+
+
+def test_values_of_many_samples_of_a_staircase_are_looked_up_on_the_short_way(monkeypatch):
+    net = refgrad.Network.sequential([(np.ones((1, 3)), np.arange(3.0), "relu"), (np.ones((3, 1)), None, "linear")])
+    x, looked_up = np.linspace(-4, 4, 200)[:, None], []
+    monkeypatch.setattr("refgrad.evaluation.values", lambda *_: pytest.fail("the long way was taken"))
+    monkeypatch.setattr(run, "look_up", lambda *given, ask=run.look_up: looked_up.append(given) or ask(*given))
+    np.testing.assert_allclose(net(x), np.maximum(x + np.arange(3), 0).sum(axis=1, keepdims=True), rtol=1e-12)
+    assert len(looked_up) == 1
+    net(x[:5])
+    assert len(looked_up) == 1  # fewer than are worth a table
 
 
 @pytest.mark.parametrize("name", ["relu", "flattened", "softmax"])

@@ -12,7 +12,7 @@ from refgrad.kernels.chain import has_slopes, matrix_from, transposed
 from refgrad.kernels.compiling import inline
 from refgrad.kernels.packing import PANEL, UNITS, WIDTH
 from refgrad.kernels.scaling import times
-from refgrad.kernels.tails import pushed
+from refgrad.kernels.tails import past_tail
 from refgrad.kernels.turning import turn
 from refgrad.kernels.windows import window
 
@@ -77,6 +77,5 @@ def tile_of_jacobians(
             found = window(work, at + lane, count, lanes)
             for k in range(count):
                 result[k] = found[k]
-    for lane in range(samples):
-        place = (first + lane) * n_out
-        pushed(layers, window(y, place, n_out), jacobian, place * n_in, n_out, n_in, n_in, work, spare)
+    for sample in range(first, first + samples):
+        past_tail(layers, y, jacobian, sample, work, spare)

@@ -8,11 +8,11 @@ import numpy as np
 
 from refgrad.kernels.beside import tile_of_jacobians
 from refgrad.kernels.block import dense_times
-from refgrad.kernels.chain import active_units, begin, block_of, go_on, past_layer
+from refgrad.kernels.chain import active_units, apply, begin, block_of, go_on, past_layer, sums
 from refgrad.kernels.compiling import inline, kernel
 from refgrad.kernels.listing import SPARE
 from refgrad.kernels.packing import PANEL, WIDEST, WIDTH
-from refgrad.kernels.tails import pushed
+from refgrad.kernels.tails import outputs, past_tail
 from refgrad.kernels.tiles import SIDE_BY_SIDE, all_units, gather, lanes_for, room, run_tile, tile_size
 from refgrad.kernels.turning import turn
 from refgrad.kernels.windows import borrowed, keep, window
@@ -119,10 +119,41 @@ def jacobians(
                 multiply(layers, cut, work, pushed_to, pulled_to, jacobian, place)
             else:
                 write(layers, cut, work, pushed_to if cut == 0 else pulled_to, jacobian, place)
-    for sample in range(samples):
-        place = start + sample * n_out * n_in
-        outputs = window(y, (first + sample) * n_out, n_out)
-        pushed(layers, outputs, jacobian, place, n_out, n_in, n_in, work, spare)
+    for sample in range(first, first + samples):
+        past_tail(layers, y, jacobian, sample, work, spare)
+
+
+@inline
+def layer_by_layer(
+    packed: Any, kink: Any, x: Any, sample: Any, y: Any, work: Any, slopes: Any, to: Any, active: Any, counts: Any
+) -> Any:
+    """One sample's value, and T (n_in, n_out) forward: returned is where it is.
+
+    Its products follow those of the value in each layer, while the matrix is still in a near cache.
+    """
+    layers = packed[0]
+    n_in, n_out, widest, units = layers[0, WIDTH], layers[-1, WIDTH], layers[0, WIDEST], all_units(layers)
+    here, there, spare, found, free = 0, widest, 2 * widest, to, to + n_in * widest
+    given, result = window(x.reshape(-1), sample * n_in, n_in), window(y.reshape(-1), sample * n_out, n_out)
+    for i in range(n_in):
+        work[i] = given[i]
+    apply(packed, 0, kink, 1, work, here, slopes, spare)
+    for level in range(1, len(layers)):
+        sums(packed, level, 1, work, here, there, active)
+        apply(packed, level, kink, 1, work, there, slopes, spare)
+        here, there = there, here
+        if level == 1:
+            begin(packed, 0, 1, work, slopes, found)
+            continue
+        active_units(layers, level - 1, 1, work, slopes, units, active, counts)
+        past_layer(
+            packed, level - 1, 1, n_in, 1, work, slopes, units, found, 0, active, counts, work, free, 0, layers[0, PANEL]
+        )  # fmt: skip
+        found, free = free, found
+    outputs(layers, n_out, 1, work, here)
+    for j in range(n_out):
+        result[j] = work[here + j]
+    return found
 
 
 @kernel
@@ -143,6 +174,11 @@ def rows(packed: Any, kink: Any, cut: Any, group: Any, x: Any, y: Any, jacobian:
     owner, lists = room(spare + widest, group + group * widest + SPARE, x)
     work, counts, active = borrowed(owner), borrowed(lists[:group]), borrowed(lists[group:])
     for first in range(0, len(x), lanes):
+        if lanes == 1 and cut == 0:
+            found = layer_by_layer(packed, kink, x, first, y, work, 3 * widest, to, active, counts)
+            write(layers, 0, work, found, jacobian, first * layers[-1, WIDTH] * layers[0, WIDTH])
+            past_tail(layers, y, jacobian, first, work, spare)
+            continue
         slopes = run_tile(packed, kink, lanes, True, x, first, y, work, active)
         end = min(first + lanes, len(x))
         if beside:

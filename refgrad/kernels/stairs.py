@@ -16,10 +16,12 @@ BESIDE = 16
 def look_up(starts: Any, ends: Any, slopes: Any, offsets: Any, t: Any, y: Any, jacobian: Any, left: Any) -> int:
     """y and jacobian (batch, n_out) for t (batch,), where t is in an interval; the others' places go to left (batch,).
 
-    The search has no branches: samples in no order would mispredict each of them. Gives how many are left over.
+    The search has no branches, nor comparisons that LLVM would make branches of: samples in no order would mispredict
+    each of them. Gives how many are left over.
     """
     count, batch, intervals = 0, len(t), len(starts)
-    places, wide = np.empty(BESIDE, np.int64), np.empty(BESIDE, starts.dtype)
+    places, wide, beyond = np.empty(BESIDE, np.int64), np.empty(BESIDE, np.float64), np.empty(BESIDE, np.float64)
+    signs = beyond.view(np.int64)
     for first in range(0, batch, BESIDE):
         samples = min(BESIDE, batch - first)
         for i in range(BESIDE):
@@ -28,7 +30,9 @@ def look_up(starts: Any, ends: Any, slopes: Any, offsets: Any, t: Any, y: Any, j
         while among > 1:
             half = among >> 1
             for i in range(BESIDE):
-                places[i] += half if starts[places[i] + half] < wide[i] else 0
+                beyond[i] = starts[places[i] + half] - wide[i]
+            for i in range(BESIDE):
+                places[i] += half & (signs[i] >> 63)
             among -= half
         for i in range(samples):
             place, sample = places[i], first + i

@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 
 from refgrad.kernels.compiling import inline
-from refgrad.kernels.packing import TAIL
+from refgrad.kernels.packing import TAIL, WIDTH
 from refgrad.kernels.program import TAILS
+from refgrad.kernels.windows import window
 
 NONE, SOFTMAX, LOG_SOFTMAX = range(len(TAILS))
 
@@ -65,6 +66,13 @@ def pushed(
         for j in range(units):
             factor = work[at + j] if layers[0, TAIL] == SOFTMAX else work.dtype.type(1)
             tangents[i + j * step] = factor * (tangents[i + j * step] - base - mean)
+
+
+@inline
+def past_tail(layers: Any, y: Any, jacobian: Any, sample: Any, work: Any, spare: Any) -> None:
+    """A sample's Jacobian of what is before the tail, in its place, becomes that of the outputs."""
+    n_out, n_in = layers[-1, WIDTH], layers[0, WIDTH]
+    pushed(layers, window(y, sample * n_out, n_out), jacobian, sample * n_out * n_in, n_out, n_in, n_in, work, spare)
 
 
 @inline
