@@ -3,42 +3,20 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from refgrad.errors import InputError
+from refgrad.helpers import with_help
 
 Work = Callable[[slice], None]
 
 DELAY = 1.0
 """Seconds before a progress bar appears: short work needs none."""
-
-_pools: dict[int, ThreadPoolExecutor] = {}
-_lock = threading.Lock()
-
-
-def _after_fork() -> None:
-    """A child process has none of its parent's threads, and perhaps a lock that nobody will release."""
-    global _lock
-    _lock = threading.Lock()
-    _pools.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-def _pool(threads: int) -> ThreadPoolExecutor:
-    with _lock:
-        if threads not in _pools:
-            _pools[threads] = ThreadPoolExecutor(threads, thread_name_prefix="refgrad")
-        return _pools[threads]
-
 
 def threads_allowed(threads: int | None) -> int:
     """The number asked for, or `REFGRAD_NUM_THREADS`, or the CPUs this process may use."""
@@ -96,44 +74,11 @@ def each(work: Work, samples: int, size: int, *, threads: int = 1, progress: boo
             while bar and done:
                 bar.update(done.popleft())
 
-    futures: list[Future[None]] = []
     with _bar(samples, what, shown=progress) as bar:
-        try:
-            for _ in range(min(threads, len(pieces)) - 1):  # inside, for Ctrl-C may come before the last is asked
-                futures.append(_pool(threads - 1).submit(take, None))
-            take(bar)
-        finally:
-            left.clear()
-            wait([future for future in futures if not future.cancel()])
+        with_help(partial(take, bar), partial(take, None), min(threads, len(pieces)) - 1, left.clear)
         bar.update(sum(done))
     if errors:
         raise errors[min(errors)]
-
-
-def together(work: Callable[[], bool], threads: int) -> None:
-    """Do the same work in several threads, which share it out among themselves, until all of it is done.
-
-    `work` says whether it is: then nobody needs to be waited for. If it fails, nothing is written any more once the
-    error is raised.
-    """
-    held = [work]  # a thread's queue keeps what was cancelled, and would keep its arrays
-    futures: list[Future[None]] = []
-    done = False
-    try:
-        for _ in range(threads - 1):  # inside, for Ctrl-C may come before the last is asked
-            futures.append(_pool(threads - 1).submit(_work_of, held))
-        done = work()
-    finally:
-        held.clear()
-        busy = [future for future in futures if not future.cancel() and not done]
-        wait(busy)
-    for future in busy:
-        future.result()
-
-
-def _work_of(held: list[Callable[[], bool]]) -> None:
-    for work in held[:1]:
-        work()
 
 
 class _NoBar:

@@ -14,14 +14,16 @@ import threading
 import time
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
+from queue import SimpleQueue
 
 import numpy as np
 import pytest
 
 import refgrad
-from refgrad import chunks
+from refgrad import chunks, helpers
 from refgrad.graph import Graph, Node, Provenance, chain
 from refgrad.ops import Affine, BatchNormalization, Concatenate, Elementwise, Reshape, Softmax, Source
 from tests.cases import CASES
@@ -383,14 +385,14 @@ def test_after_an_error_in_a_thread_nothing_is_written_any_more():
 def test_after_an_interruption_nothing_is_written_any_more(where, monkeypatch):
     written = []
 
-    class Interrupted(ThreadPoolExecutor):
+    class Interrupted(SimpleQueue):
         asked = 0
 
-        def submit(self, work, *arguments):
-            self.asked += 1
-            if self.asked == 2 and where == "while a thread is asked":
+        def put(self, task):
+            Interrupted.asked += 1
+            if Interrupted.asked == 2 and where == "while a thread is asked":
                 raise KeyboardInterrupt
-            return super().submit(work, *arguments)
+            super().put(task)
 
     def work(piece):
         time.sleep(0.05)
@@ -398,23 +400,33 @@ def test_after_an_interruption_nothing_is_written_any_more(where, monkeypatch):
             raise KeyboardInterrupt
         written.append(piece)
 
-    with Interrupted(2) as pool:
-        monkeypatch.setattr(chunks, "_pool", lambda _: pool)
-        with pytest.raises(KeyboardInterrupt):
-            chunks.each(work, 90, 1, threads=3)
-        before = list(written)
-        time.sleep(0.3)
+    with helpers_of_its_own(monkeypatch, Interrupted()), pytest.raises(KeyboardInterrupt):
+        chunks.each(work, 90, 1, threads=3)
+    before = list(written)
+    time.sleep(0.3)
     assert written == before
     assert len(written) < 9
 
 
+@contextmanager
+def helpers_of_its_own(monkeypatch, queue):
+    """Threads that serve this queue, and no others."""
+    with monkeypatch.context() as patch:
+        patch.setattr(helpers, "_asked", queue)
+        patch.setattr(helpers, "_helpers", 0)
+        yield
+
+
 def test_the_caller_does_what_busy_threads_do_not_begin(monkeypatch):
-    done, free = [], threading.Event()
-    with ThreadPoolExecutor(1) as pool:
-        monkeypatch.setattr(chunks, "_pool", lambda _: pool)
-        pool.submit(free.wait, 10)
+    done, free, busy = [], threading.Event(), threading.Event()
+    with helpers_of_its_own(monkeypatch, SimpleQueue()):
+        helpers._there_are(1)
+        helpers._asked.put(helpers._Task(lambda: (busy.set(), free.wait(10))))
+        assert busy.wait(10)
         chunks.each(done.append, 9, 1, threads=2)
         assert [piece.start for piece in done] == [*range(9)]
+        waiting = helpers._asked.get()
+        assert waiting.work is None  # what was taken back keeps no arrays
         free.set()
 
 
@@ -547,7 +559,7 @@ def test_many_threads_share_a_network(engine):
         np.testing.assert_array_equal(jacobian, found[0])
 
 
-def test_others_have_ended_when_shared_work_fails():
+def test_others_have_ended_when_the_caller_fails():
     begun, ended = threading.Event(), []
 
     def work():
@@ -560,8 +572,21 @@ def test_others_have_ended_when_shared_work_fails():
         return True
 
     with pytest.raises(KeyboardInterrupt):
-        chunks.together(work, 2)
+        helpers.with_help(work, work, 1)
     assert ended
+
+
+def test_an_error_of_a_helper_reaches_the_caller_unless_all_is_done():
+    begun = threading.Event()
+
+    def fail():
+        begun.set()
+        raise IndexError
+
+    with pytest.raises(IndexError):
+        helpers.with_help(lambda: begun.wait(10) and None, fail, 1)
+    begun.clear()
+    helpers.with_help(lambda: begun.wait(10), fail, 1)
 
 
 TIGHT = [(np.ones((60, 40)), None, "relu"), (np.ones((40, 60)), None, "linear")]

@@ -48,8 +48,9 @@ def follow(packed: Any, level: Any, stop: Any, lanes: Any, work: Any, slopes: An
         before, units = layers[level, WIDTH], layers[following, WIDTH]
         factors = slopes + layers[following, UNITS] * lanes if has_slopes(layers, following) else -1
         transposed(
-            matrix_from(layers, level, way), before, units, layers[0, PANEL], numbers, work, here, there, -1, factors
-        )
+            matrix_from(layers, level, way), before, units, layers[0, PANEL], lanes, numbers, work, here, there, -1,
+            factors,
+        )  # fmt: skip
         here, there = there, here
         level = following
     return here

@@ -15,6 +15,8 @@ sum; LLVM's own vectoriser would load and store `out` for every k.
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -44,88 +46,72 @@ ROWS = 12 if vector_bytes() == 64 else 6
 """The most rows: each takes two registers, beside two of the panel and one of `left`, of the 32 or 16 there are."""
 
 PANELS = 4
-"""The most panels that one row meets at once: eight sums, as many as are under way while one addition takes its time."""
+"""The most panels: one row with one of them would wait for each sum before it can go on, so there are others meanwhile."""
+
+
+def most_panels(rows: int) -> int:
+    """How many panels as many rows meet at once: the sums have the registers of `ROWS` rows and one panel."""
+    return min(PANELS, ROWS // rows)
 
 
 def listed_plus(
-    rows: int, left: Any, l0: int, jump: int, active: Any, a0: int, count: int,
-    panel: Any, p0: int, out: Any, o0: int, out_row: int, width: int, ends: Any, e0: int,
+    rows: int, panels: int, left: Any, l0: int, jump: int, active: Any, a0: int, count: int,
+    panel: Any, p0: int, stride: int, out: Any, o0: int, out_row: int, out_panel: int, width: int, ends: Any, e0: int,
 ) -> None:  # fmt: skip
-    """out[o0 + r·out_row + j] = Σ_i left[l0 + r·P + ⌊k_i / P⌋·jump + k_i mod P] · panel[p0 + k_i·P + j] + ends[e0 + j].
+    """For each of some panels q, whole ones if there are several, and columns j < width ≤ P:
 
-    k_i = active[a0 + i] and j < width ≤ P.
-    """
+    out[o0 + r·out_row + q·out_panel + j]
+        = Σ_i left[l0 + r·P + ⌊k_i / P⌋·jump + k_i mod P] · panel[p0 + q·stride + k_i·P + j] + ends[e0 + q·P + j]
+
+    with k_i = active[a0 + i].
+    """  # noqa: D400
     all_columns = panel_width(out.dtype)
-    for r in range(rows):
-        total = np.zeros(width, out.dtype)
+    for r, q in itertools.product(range(rows), range(panels)):
+        total, ending = np.zeros(width, out.dtype), e0 + q * all_columns
         for k in active[a0 : a0 + count].astype(np.intp):
             factor = left[l0 + r * all_columns + k // all_columns * jump + k % all_columns]
-            total += factor * panel[p0 + k * all_columns : p0 + k * all_columns + width]
-        out[o0 + r * out_row : o0 + r * out_row + width] = total + ends[e0 : e0 + width]
+            start = p0 + q * stride + k * all_columns
+            total += factor * panel[start : start + width]
+        start = o0 + r * out_row + q * out_panel
+        out[start : start + width] = total + ends[ending : ending + width]
 
 
 def listed_times(
-    rows: int, left: Any, l0: int, jump: int, active: Any, a0: int, count: int,
-    panel: Any, p0: int, out: Any, o0: int, out_row: int, width: int, ends: Any, e0: int,
+    rows: int, panels: int, left: Any, l0: int, jump: int, active: Any, a0: int, count: int,
+    panel: Any, p0: int, stride: int, out: Any, o0: int, out_row: int, out_panel: int, width: int, ends: Any, e0: int,
 ) -> None:  # fmt: skip
     """The same with factors in the place of summands, or with nothing if e0 < 0."""
-    nothing = np.zeros(width, out.dtype)
-    listed_plus(rows, left, l0, jump, active, a0, count, panel, p0, out, o0, out_row, width, nothing, 0)
-    for r in range(rows if e0 >= 0 else 0):
-        start = o0 + r * out_row
-        out[start : start + width] = product(out[start : start + width], ends[e0 : e0 + width])
-
-
-def row_plus(
-    panels: int, left: Any, l0: int, stride: int, active: Any, a0: int, count: int,
-    panel: Any, p0: int, out: Any, o0: int, out_row: int, width: int, ends: Any, e0: int,
-) -> None:  # fmt: skip
-    """`listed_plus` of one row with several whole panels, `stride` apart, their results `out_row`; width is P.
-
-    A row with one panel would wait for each sum before it can go on: so there are others to see to meanwhile.
-    """
-    for place in range(panels):
-        j = place * width
-        listed_plus(
-            1, left, l0, width, active, a0, count, panel, p0 + place * stride, out, o0 + place * out_row, 0, width,
-            ends, e0 + j,
-        )  # fmt: skip
-
-
-def row_times(
-    panels: int, left: Any, l0: int, stride: int, active: Any, a0: int, count: int,
-    panel: Any, p0: int, out: Any, o0: int, out_row: int, width: int, ends: Any, e0: int,
-) -> None:  # fmt: skip
-    """The same with factors in the place of summands, or with nothing if e0 < 0."""
-    for place in range(panels):
-        j = place * width
-        listed_times(
-            1, left, l0, width, active, a0, count, panel, p0 + place * stride, out, o0 + place * out_row, 0, width,
-            ends, e0 + j if e0 >= 0 else -1,
-        )  # fmt: skip
+    all_columns = panel_width(out.dtype)
+    nothing = np.zeros(panels * all_columns, out.dtype)
+    listed_plus(
+        rows, panels, left, l0, jump, active, a0, count, panel, p0, stride, out, o0, out_row, out_panel, width,
+        nothing, 0,
+    )  # fmt: skip
+    for r, q in itertools.product(range(rows), range(panels if e0 >= 0 else 0)):
+        start, factors = o0 + r * out_row + q * out_panel, e0 + q * all_columns
+        out[start : start + width] = product(out[start : start + width], ends[factors : factors + width])
 
 
 def dense_plus(
     rows: int, left: Any, l0: int, step: int, count: int,
-    panel: Any, p0: int, out: Any, o0: int, out_row: int, width: int, ends: Any, e0: int,
+    panel: Any, p0: int, stride: int, out: Any, o0: int, out_row: int, width: int, ends: Any, e0: int,
 ) -> None:  # fmt: skip
-    """out[o0 + r·out_row + j] = Σ_k left[l0 + k·step + r] · panel[p0 + k·P + j] + ends[e0 + r] for j < width ≤ P."""
-    all_columns = panel_width(out.dtype)
+    """out[o0 + r·out_row + j] = Σ_k left[l0 + k·step + r] · panel[p0 + k·stride + j] + ends[e0 + r] for j < width ≤ P."""
     for r in range(rows):
         total = np.zeros(width, out.dtype)
         for k in range(count):
-            total += left[l0 + k * step + r] * panel[p0 + k * all_columns : p0 + k * all_columns + width]
+            total += left[l0 + k * step + r] * panel[p0 + k * stride : p0 + k * stride + width]
         out[o0 + r * out_row : o0 + r * out_row + width] = total + (ends[e0 + r] if e0 >= 0 else 0)
 
 
 def dense_times(
     rows: int, left: Any, l0: int, step: int, count: int,
-    panel: Any, p0: int, out: Any, o0: int, out_row: int, width: int, ends: Any, e0: int,
+    panel: Any, p0: int, stride: int, out: Any, o0: int, out_row: int, width: int, ends: Any, e0: int,
 ) -> None:  # fmt: skip
-    """The same times ends[e0 + r·P + j] in the place of the summands, or with nothing if e0 < 0."""
-    dense_plus(rows, left, l0, step, count, panel, p0, out, o0, out_row, width, ends, -1)
+    """The same times ends[e0 + r·stride + j] in the place of the summands, or with nothing if e0 < 0."""
+    dense_plus(rows, left, l0, step, count, panel, p0, stride, out, o0, out_row, width, ends, -1)
     for r in range(rows if e0 >= 0 else 0):
-        start, factors = o0 + r * out_row, e0 + r * panel_width(out.dtype)
+        start, factors = o0 + r * out_row, e0 + r * stride
         out[start : start + width] = product(out[start : start + width], ends[factors : factors + width])
 
 
@@ -148,175 +134,220 @@ def spread(builder: Any, number: Any, lanes: int) -> Any:
 
 
 class _Loop:
-    """LLVM's function of one dtype, form and ending; its body for each number of rows is a loop over i."""
+    """LLVM's function of one dtype, form and ending; its body for each number of rows and panels is a loop over i."""
 
     def __init__(self, module: Any, dtype: Any, form: str, ending: str) -> None:
         self.number, self.form, self.ending = _TYPES[dtype], form, ending
         self.lanes = vector_bytes() // (dtype.bitwidth // 8)
         self.vector = ir.VectorType(self.number, self.lanes)
         self.align = dtype.bitwidth // 8
-        pointer = self.number.as_pointer()
-        arguments = [_INT, pointer, _INT, ir.IntType(32).as_pointer(), _INT, pointer, pointer, _INT, _INT, pointer]
+        pointer, places = self.number.as_pointer(), ir.IntType(32).as_pointer()
+        arguments = {
+            "rows": _INT, "panels": _INT, "left": pointer, "step": _INT, "active": places, "count": _INT,
+            "panel": pointer, "stride": _INT, "out": pointer, "out_row": _INT, "out_panel": _INT, "width": _INT,
+            "ends": pointer,
+        }  # fmt: skip
         name = f"refgrad.{form}.{ending}.{dtype}.{self.lanes}"
         self.function = module.globals.get(name)
         if self.function is None:
-            self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments), name)
+            self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments.values()), name)
             self.function.linkage = "linkonce_odr"
             self.function.attributes.add("noinline")
+            self.given = dict(zip(arguments, self.function.args, strict=True))
             kind = f"v{self.lanes}f{dtype.bitwidth}"
             self.fma = module.declare_intrinsic(
                 f"llvm.fmuladd.{kind}", (), ir.FunctionType(self.vector, [self.vector] * 3)
             )
             mask = ir.VectorType(ir.IntType(1), self.lanes)
-            given = [self.vector, self.vector.as_pointer(), ir.IntType(32), mask]
+            stored = [self.vector, self.vector.as_pointer(), ir.IntType(32), mask]
             self.masked_store = module.declare_intrinsic(
-                f"llvm.masked.store.{kind}.p0", (), ir.FunctionType(ir.VoidType(), given)
+                f"llvm.masked.store.{kind}.p0", (), ir.FunctionType(ir.VoidType(), stored)
             )
             self._define()
 
     def _define(self) -> None:
+        """Choose the body by the number of panels, or of vectors of a narrow one, and by that of rows."""
         builder = ir.IRBuilder(self.function.append_basic_block("entry"))
-        width = self.function.args[8]
         leave = self.function.append_basic_block("leave")
         ir.IRBuilder(leave).ret_void()
-        one, two = (self.function.append_basic_block(name) for name in ("one", "two"))
+        several = {panels: self.function.append_basic_block(f"panels{panels}") for panels in range(1, PANELS + 1)}
+        by_panels = builder.switch(self.given["panels"], leave)
+        for panels, block in several.items():
+            by_panels.add_case(_const(panels), block)
+        narrow, whole = (self.function.append_basic_block(name) for name in ("narrow", "whole"))
+        one = ir.IRBuilder(several.pop(1))
         # A panel's second vector may hold nothing but zeros.
-        builder.cbranch(builder.icmp_signed("<=", width, ir.Constant(_INT, self.lanes)), one, two)
-        for block, vectors in ((one, 1), (two, 2)):
-            switch = ir.IRBuilder(block).switch(self.function.args[0], leave)
-            for rows in range(1, (PANELS if self.form == "row" else ROWS) + 1):
-                body = self.function.append_basic_block(f"rows{rows}")
-                switch.add_case(ir.Constant(_INT, rows), body)
-                self._body(ir.IRBuilder(body), rows, vectors)
+        one.cbranch(one.icmp_signed("<=", self.given["width"], self._half(1)), narrow, whole)
+        for block, panels, vectors in ((narrow, 1, 1), (whole, 1, 2), *((each, q, 2) for q, each in several.items())):
+            by_rows = ir.IRBuilder(block).switch(self.given["rows"], leave)
+            for rows in range(1, ROWS + 1):
+                if panels <= (most_panels(rows) if self.form == "listed" else 1):
+                    body = self.function.append_basic_block(f"rows{rows}")
+                    by_rows.add_case(_const(rows), body)
+                    self._body(ir.IRBuilder(body), rows, panels, vectors)
 
     def _vector(self, builder: Any, base: Any, start: Any) -> Any:
         """Where the vector from base[start] on is."""
         return builder.bitcast(builder.gep(base, [start]), self.vector.as_pointer())
 
     def _half(self, number: int) -> Any:
-        return ir.Constant(_INT, number * self.lanes)
+        return _const(number * self.lanes)
 
-    def _parts(self, builder: Any, columns: Any, vectors: int) -> list[Any]:
-        return [builder.load(self._vector(builder, columns, self._half(half)), align=self.align) for half in range(vectors)]
+    def _loaded(self, builder: Any, base: Any, vectors: int) -> list[Any]:
+        return [
+            builder.load(self._vector(builder, base, self._half(half)), align=self.align) for half in range(vectors)
+        ]
 
-    def _body(self, builder: Any, rows: int, vectors: int) -> None:
-        _, left, step, active, count, panel, *_ = self.function.args
+    def _places(self, builder: Any, i: Any) -> tuple[Any, Any, int]:
+        """Of term i: where it is in `left`, and in the panel; and how far apart the rows of `left` are."""
+        if self.form == "dense":
+            return builder.mul(i, self.given["step"]), builder.mul(i, self.given["stride"]), 1
+        width = _const(2 * self.lanes)
+        k = builder.sext(builder.load(builder.gep(self.given["active"], [i])), _INT)
+        whole, column = builder.udiv(k, width), builder.urem(k, width)
+        return builder.add(builder.mul(whole, self.given["step"]), column), builder.mul(k, width), 2 * self.lanes
+
+    def _body(self, builder: Any, rows: int, panels: int, vectors: int) -> None:
         start, loop, done = builder.block, builder.append_basic_block("loop"), builder.append_basic_block("done")
-        nothing, zero = ir.Constant(self.vector, [0.0] * self.lanes), ir.Constant(_INT, 0)
+        nothing, zero, count = ir.Constant(self.vector, [0.0] * self.lanes), _const(0), self.given["count"]
         builder.cbranch(builder.icmp_signed(">", count, zero), loop, done)
 
         builder.position_at_end(loop)
         i = builder.phi(_INT)
-        sums = [[builder.phi(self.vector) for _ in range(vectors)] for _ in range(rows)]
-        if self.form == "dense":
-            k, place, row = i, builder.mul(i, step), 1
-        else:
-            k, row = builder.sext(builder.load(builder.gep(active, [i])), _INT), 2 * self.lanes
-            whole, column = builder.udiv(k, ir.Constant(_INT, row)), builder.urem(k, ir.Constant(_INT, row))
-            place = k if self.form == "row" else builder.add(builder.mul(whole, step), column)
-        columns, lefts = builder.gep(panel, [builder.mul(k, self._half(2))]), builder.gep(left, [place])
-        parts = self._parts(builder, columns, vectors)
+        sums = [[builder.phi(self.vector) for _ in range(panels * vectors)] for _ in range(rows)]
+        place, column, row = self._places(builder, i)
+        lefts, columns = builder.gep(self.given["left"], [place]), builder.gep(self.given["panel"], [column])
+        parts = []
+        for q in range(panels):
+            parts += self._loaded(builder, self._moved(builder, columns, "stride", q), vectors)
         ended = []
-        for r, pair in enumerate(sums):
-            if self.form == "row":
-                parts = self._parts(builder, builder.gep(columns, [builder.mul(step, ir.Constant(_INT, r))]), vectors)
-            if self.form != "row" or r == 0:
-                number = builder.load(builder.gep(lefts, [ir.Constant(_INT, r * row)]))
-                factor = spread(builder, number, self.lanes)
-            ended.append([builder.call(self.fma, [factor, part, s]) for part, s in zip(parts, pair, strict=True)])
-        following = builder.add(i, ir.Constant(_INT, 1))
+        for r, totals in enumerate(sums):
+            factor = spread(builder, builder.load(builder.gep(lefts, [_const(r * row)])), self.lanes)
+            ended.append([builder.call(self.fma, [factor, part, s]) for part, s in zip(parts, totals, strict=True)])
+        following = builder.add(i, _const(1))
         builder.cbranch(builder.icmp_signed("<", following, count), loop, done)
         i.add_incoming(zero, start)
         i.add_incoming(following, loop)
 
         builder.position_at_end(done)
-        results = [[builder.phi(self.vector) for _ in range(vectors)] for _ in range(rows)]
+        results = [[builder.phi(self.vector) for _ in totals] for totals in sums]
         for r in range(rows):
             for total, end, result in zip(sums[r], ended[r], results[r], strict=True):
                 for phi in (total, result):
                     phi.add_incoming(nothing, start)
                     phi.add_incoming(end, loop)
-        self._end(builder, results)
+        self._end(builder, results, vectors)
 
-    def _end(self, builder: Any, results: Any) -> None:
+    def _moved(self, builder: Any, base: Any, by: str, times: int) -> Any:
+        return builder.gep(base, [builder.mul(self.given[by], _const(times))]) if times else base
+
+    def _end(self, builder: Any, results: Any, vectors: int) -> None:
         """Write the sums to `out`, each with its ending if there is one."""
-        ends = self.function.args[9]
+        ends = self.given["ends"]
         with builder.if_else(builder.icmp_unsigned("==", ends, ir.Constant(ends.type, None))) as (bare, ended):
             with bare:
-                self._store(builder, results)
+                self._store(builder, results, vectors)
             with ended:
-                self._store(builder, self._ended(builder, results))
+                self._store(builder, self._ended(builder, results), vectors)
         builder.ret_void()
 
     def _ended(self, builder: Any, results: Any) -> Any:
-        ends, ended = self.function.args[9], []
-        for r, pair in enumerate(results):
-            if self.form == "dense" and self.ending == "plus":
-                number = builder.load(builder.gep(ends, [ir.Constant(_INT, r)]))
-                others = [spread(builder, number, self.lanes)] * len(pair)
+        ends, ended = self.given["ends"], []
+        for r, totals in enumerate(results):
+            if self.form == "listed":
+                others = self._loaded(builder, ends, len(totals))
+            elif self.ending == "plus":
+                others = [spread(builder, builder.load(builder.gep(ends, [_const(r)])), self.lanes)] * len(totals)
             else:
-                row = self._half(0 if self.form == "listed" else 2 * r)
-                places = (builder.add(row, self._half(half)) for half in range(len(pair)))
-                others = [builder.load(self._vector(builder, ends, place), align=self.align) for place in places]
+                others = self._loaded(builder, self._moved(builder, ends, "stride", r), len(totals))
             end = builder.fadd if self.ending == "plus" else partial(times_vector, builder)
-            ended.append([end(total, other) for total, other in zip(pair, others, strict=True)])
+            ended.append([end(total, other) for total, other in zip(totals, others, strict=True)])
         return ended
 
-    def _store(self, builder: Any, results: Any) -> None:
+    def _store(self, builder: Any, results: Any, vectors: int) -> None:
         """Write whole vectors, or of the last one what is within the width."""
-        *_, out, out_row, width, _ = self.function.args
-        vectors = len(results[0])
+        width = self.given["width"]
         with builder.if_else(builder.icmp_signed("==", width, self._half(vectors))) as (whole, part):
             with whole:
-                for r, pair in enumerate(results):
-                    row = builder.gep(out, [builder.mul(out_row, ir.Constant(_INT, r))])
-                    for half, result in enumerate(pair):
-                        builder.store(result, self._vector(builder, row, self._half(half)), align=self.align)
+                for vector, place, _ in self._targets(builder, results, vectors):
+                    builder.store(vector, place, align=self.align)
             with part:
-                places = ir.Constant(ir.VectorType(_INT, self.lanes), list(range(self.lanes)))
+                order = ir.Constant(ir.VectorType(_INT, self.lanes), list(range(self.lanes)))
                 masks = [
-                    builder.icmp_signed("<", places, spread(builder, builder.sub(width, self._half(half)), self.lanes))
+                    builder.icmp_signed("<", order, spread(builder, builder.sub(width, self._half(half)), self.lanes))
                     for half in range(vectors)
                 ]
-                for r, pair in enumerate(results):
-                    row = builder.gep(out, [builder.mul(out_row, ir.Constant(_INT, r))])
-                    for half, result in enumerate(pair):
-                        place, align = self._vector(builder, row, self._half(half)), ir.IntType(32)(self.align)
-                        builder.call(self.masked_store, [result, place, align, masks[half]])
+                for vector, place, half in self._targets(builder, results, vectors):
+                    builder.call(self.masked_store, [vector, place, ir.IntType(32)(self.align), masks[half]])
+
+    def _targets(self, builder: Any, results: Any, vectors: int) -> Iterator[tuple[Any, Any, int]]:
+        """Each vector of the results, where it goes, and which of its panel's it is."""
+        for r, totals in enumerate(results):
+            row = self._moved(builder, self.given["out"], "out_row", r)
+            for number, vector in enumerate(totals):
+                q, half = divmod(number, vectors)
+                yield vector, self._vector(builder, self._moved(builder, row, "out_panel", q), self._half(half)), half
+
+
+def _const(number: int) -> Any:
+    return ir.Constant(_INT, number)
+
+
+_LISTED = (
+    "rows", "panels", "left", "l0", "step", "active", "a0", "count", "panel", "p0", "stride", "out", "o0", "out_row",
+    "out_panel", "width", "ends", "e0",
+)  # fmt: skip
+_DENSE = tuple(name for name in _LISTED if name not in ("panels", "active", "a0", "out_panel"))
+_STARTS = {"left": "l0", "active": "a0", "panel": "p0", "out": "o0", "ends": "e0"}
 
 
 def _call(form: str, ending: str, context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    def start(array: int) -> Any:
-        held = context.make_array(signature.args[array])(context, builder, arguments[array])
-        return builder.gep(held.data, [arguments[array + 1]])
-
-    loop = _Loop(builder.module, signature.args[1].dtype, form, ending)
-    listed = 2 * (form != "dense")
-    active = start(4) if listed else ir.Constant(ir.IntType(32).as_pointer(), None)
-    count, panel, out, ends = arguments[4 + listed], start(5 + listed), start(7 + listed), start(11 + listed)
-    nowhere = builder.icmp_signed("<", arguments[12 + listed], ir.Constant(_INT, 0))
-    ends = builder.select(nowhere, ir.Constant(ends.type, None), ends)
-    sizes = arguments[9 + listed], arguments[10 + listed]
-    builder.call(loop.function, [arguments[0], start(1), arguments[3], active, count, panel, out, *sizes, ends])
+    names = _LISTED if form == "listed" else _DENSE
+    given = dict(zip(names, arguments, strict=True))
+    kinds = dict(zip(names, signature.args, strict=True))
+    loop = _Loop(builder.module, kinds["left"].dtype, form, ending)
+    passed: dict[str, Any] = {"panels": _const(1), "out_panel": _const(0)}
+    passed["active"] = ir.Constant(ir.IntType(32).as_pointer(), None)
+    for name in names:
+        if name in _STARTS:
+            held = context.make_array(kinds[name])(context, builder, given[name])
+            passed[name] = builder.gep(held.data, [given[_STARTS[name]]])
+        else:
+            passed[name] = given[name]
+    nowhere = builder.icmp_signed("<", given["e0"], _const(0))
+    passed["ends"] = builder.select(nowhere, ir.Constant(passed["ends"].type, None), passed["ends"])
+    order = ("rows", "panels", "left", "step", "active", "count", "panel", "stride", "out", "out_row", "out_panel")
+    builder.call(loop.function, [passed[name] for name in (*order, "width", "ends")])
     return context.get_dummy_value()
 
 
-def _listed(form: str, ending: str) -> Any:
+def _types(names: tuple[str, ...], given: tuple[Any, ...]) -> Any:
+    return types.void(*(kind if name in _STARTS else types.intp for name, kind in zip(names, given, strict=True)))
+
+
+def _listed(ending: str) -> Any:
     @intrinsic
     def loop(  # type: ignore[no-untyped-def]
-        typing, rows, left, l0, jump, active, a0, count, panel, p0, out, o0, out_row, width, ends, e0
+        typing, rows, panels, left, l0, jump, active, a0, count, panel, p0, stride, out, o0, out_row, out_panel, width,
+        ends, e0,
     ):  # fmt: skip
-        one = types.intp
-        given = (one, left, one, one, active, one, one, panel, one, out, one, one, one, ends, one)
-        return types.void(*given), partial(_call, form, ending)
+        given = (
+            rows, panels, left, l0, jump, active, a0, count, panel, p0, stride, out, o0, out_row, out_panel, width,
+            ends, e0,
+        )  # fmt: skip
+        return _types(_LISTED, given), partial(_call, "listed", ending)
 
     def typed(  # type: ignore[no-untyped-def]
-        rows, left, l0, jump, active, a0, count, panel, p0, out, o0, out_row, width, ends, e0
+        rows, panels, left, l0, jump, active, a0, count, panel, p0, stride, out, o0, out_row, out_panel, width, ends, e0
     ):  # fmt: skip
         def compiled(  # type: ignore[no-untyped-def]
-            rows, left, l0, jump, active, a0, count, panel, p0, out, o0, out_row, width, ends, e0
+            rows, panels, left, l0, jump, active, a0, count, panel, p0, stride, out, o0, out_row, out_panel, width,
+            ends, e0,
         ):  # fmt: skip
-            loop(rows, left, l0, jump, active, a0, count, panel, p0, out, o0, out_row, width, ends, e0)
+            loop(
+                rows, panels, left, l0, jump, active, a0, count, panel, p0, stride, out, o0, out_row, out_panel, width,
+                ends, e0,
+            )  # fmt: skip
 
         return compiled
 
@@ -326,28 +357,25 @@ def _listed(form: str, ending: str) -> Any:
 def _dense(ending: str) -> Any:
     @intrinsic
     def loop(  # type: ignore[no-untyped-def]
-        typing, rows, left, l0, step, count, panel, p0, out, o0, out_row, width, ends, e0
+        typing, rows, left, l0, step, count, panel, p0, stride, out, o0, out_row, width, ends, e0
     ):  # fmt: skip
-        one = types.intp
-        given = (one, left, one, one, one, panel, one, out, one, one, one, ends, one)
-        return types.void(*given), partial(_call, "dense", ending)
+        given = (rows, left, l0, step, count, panel, p0, stride, out, o0, out_row, width, ends, e0)
+        return _types(_DENSE, given), partial(_call, "dense", ending)
 
     def typed(  # type: ignore[no-untyped-def]
-        rows, left, l0, step, count, panel, p0, out, o0, out_row, width, ends, e0
+        rows, left, l0, step, count, panel, p0, stride, out, o0, out_row, width, ends, e0
     ):  # fmt: skip
         def compiled(  # type: ignore[no-untyped-def]
-            rows, left, l0, step, count, panel, p0, out, o0, out_row, width, ends, e0
+            rows, left, l0, step, count, panel, p0, stride, out, o0, out_row, width, ends, e0
         ):  # fmt: skip
-            loop(rows, left, l0, step, count, panel, p0, out, o0, out_row, width, ends, e0)
+            loop(rows, left, l0, step, count, panel, p0, stride, out, o0, out_row, width, ends, e0)
 
         return compiled
 
     return typed
 
 
-overload(listed_plus, strict=False)(_listed("listed", "plus"))
-overload(listed_times, strict=False)(_listed("listed", "times"))
-overload(row_plus, strict=False)(_listed("row", "plus"))
-overload(row_times, strict=False)(_listed("row", "times"))
+overload(listed_plus, strict=False)(_listed("plus"))
+overload(listed_times, strict=False)(_listed("times"))
 overload(dense_plus, strict=False)(_dense("plus"))
 overload(dense_times, strict=False)(_dense("times"))

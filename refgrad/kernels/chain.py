@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from refgrad.kernels.block import PANELS, ROWS, dense_plus, dense_times, listed_times, row_plus, row_times
+from refgrad.kernels.block import PANELS, ROWS, dense_plus, dense_times, listed_plus, listed_times
 from refgrad.kernels.compiling import inline
 from refgrad.kernels.listing import nonzero
 from refgrad.kernels.packing import (
@@ -69,9 +69,9 @@ def apply(packed: Any, level: Any, kink: Any, lanes: Any, work: Any, z: Any, slo
 
 
 @inline
-def panels_from(j: Any, columns: Any, panel: Any) -> Any:
-    """How many panels one row meets at once, from column j on."""
-    return min(PANELS, (columns - j + panel - 1) // panel)
+def panels_from(j: Any, columns: Any, panel: Any, rows: Any) -> Any:
+    """How many panels so many rows meet at once, from column j on."""
+    return max(1, min(PANELS, ROWS // rows, (columns - j + panel - 1) // panel))
 
 
 @inline
@@ -82,12 +82,13 @@ def sums(packed: Any, level: Any, lanes: Any, work: Any, a: Any, z: Any, active:
     if lanes == 1:
         count = nonzero(work, a, before, active, 0)
         for j in range(0, units, PANELS * panel):
-            row_plus(
-                panels_from(j, units, panel), work, a, panel * before, active, 0, count,
-                numbers, layers[level, PUSH] + j * before, work, z + j, panel, panel, numbers, layers[level, BIAS] + j,
+            listed_plus(
+                1, panels_from(j, units, panel, 1), work, a, panel, active, 0, count,
+                numbers, layers[level, PUSH] + j * before, panel * before,
+                work, z + j, 0, panel, panel, numbers, layers[level, BIAS] + j,
             )  # fmt: skip
     else:
-        transposed(layers[level, PUSH], before, units, panel, numbers, work, a, z, layers[level, BIAS], -1)
+        transposed(layers[level, PUSH], before, units, panel, lanes, numbers, work, a, z, layers[level, BIAS], -1)
 
 
 @inline
@@ -99,25 +100,26 @@ def block_of(rows: Any) -> Any:
 
 @inline
 def transposed(
-    matrix: Any, before: Any, units: Any, panel: Any, numbers: Any, work: Any, a: Any, z: Any, bias: Any, slopes: Any
-) -> None:
-    """Z = Mᵀ A + b, or Mᵀ A ∘ f′, for M (before, units) in panels, A (before, P) and Z (units, P): P samples at once.
+    matrix: Any, before: Any, units: Any, panel: Any, lanes: Any, numbers: Any, work: Any, a: Any, z: Any, bias: Any,
+    slopes: Any,
+) -> None:  # fmt: skip
+    """Z = Mᵀ A + b, or Mᵀ A ∘ f′, for M (before, units) in panels, A (before, lanes) and Z (units, lanes).
 
-    b is in `numbers` at `bias`, or if that is negative f′ (units, P) in `work` at `slopes`, or nowhere.
+    b is in `numbers` at `bias`, or if that is negative f′ (units, lanes) in `work` at `slopes`, or nowhere.
     """
     for j in range(0, units, panel):
         last = min(j + panel, units)
         row = j
         while row < last:
             rows = block_of(last - row)
-            start, out = matrix + j * before + row - j, z + row * panel
+            start, out = matrix + j * before + row - j, z + row * lanes
             if bias >= 0:
                 dense_plus(
-                    rows, numbers, start, panel, before, work, a, work, out, panel, panel, numbers, bias + row
+                    rows, numbers, start, panel, before, work, a, lanes, work, out, lanes, lanes, numbers, bias + row
                 )  # fmt: skip
             else:
-                at = slopes + row * panel if slopes >= 0 else -1
-                dense_times(rows, numbers, start, panel, before, work, a, work, out, panel, panel, work, at)
+                at = slopes + row * lanes if slopes >= 0 else -1
+                dense_times(rows, numbers, start, panel, before, work, a, lanes, work, out, lanes, lanes, work, at)
             row += rows
 
 
@@ -204,25 +206,6 @@ def active_units(
 
 
 @inline
-def one_past_layer(
-    numbers: Any, matrix: Any, units: Any, columns: Any, panel: Any, work: Any, at: Any, active: Any, first: Any,
-    count: Any, out: Any, to: Any, filled: Any, ends: Any, slopes: Any,
-) -> None:  # fmt: skip
-    """A single row past one layer; if the columns are not `filled` up to whole panels, none is written beyond them."""
-    whole = columns if filled else columns // panel * panel
-    for j in range(0, whole, PANELS * panel):
-        row_times(
-            panels_from(j, whole, panel), work, at, panel * units, active, first, count,
-            numbers, matrix + j * units, out, to + j, panel, panel, ends, slopes + j if slopes >= 0 else -1,
-        )  # fmt: skip
-    if whole < columns:
-        listed_times(
-            1, work, at, panel, active, first, count, numbers, matrix + whole * units,
-            out, to + whole, 0, columns - whole, ends, slopes + whole if slopes >= 0 else -1,
-        )  # fmt: skip
-
-
-@inline
 def past_layer(
     packed: Any, level: Any, way: Any, rows: Any, samples: Any, work: Any, slopes: Any, all_units: Any, here: Any,
     size: Any, active: Any, counts: Any, out: Any, to: Any, out_size: Any, out_row: Any,
@@ -230,37 +213,34 @@ def past_layer(
     """T M ∘ f′ past one layer, M being W forward and Wᵀ backward.
 
     T (rows, n) of each sample is in panels at here + sample·size, and goes to `out` at to + sample·out_size: in panels
-    if `out_row`, how far apart its rows are, is P, else row by row. A panel of M meets all samples before the next
-    one's turn: it stays in the nearest cache. Where f′ is 0 so is T, and is left out.
+    if `out_row`, how far apart its rows are, is P, else row by row. A panel of M, or a few for few rows, meets all
+    samples before the next one's turn: it stays in a near cache. Where f′ is 0 so is T, and is left out.
     """
     layers, _, numbers = packed
     panel, units, columns = layers[0, PANEL], layers[level, WIDTH], layers[level + way, WIDTH]
     matrix, widest = matrix_from(layers, level, way), layers[0, WIDEST]
-    if rows == 1:
-        for sample in range(samples):
-            at = slopes_at(layers, level + way, slopes + sample * all_units)
-            one_past_layer(
-                numbers, matrix, units, columns, panel, work, here + sample * size, active, sample * widest,
-                counts[sample], out, to + sample * out_size, out_row == panel, work, at,
-            )  # fmt: skip
-        return
-    per_column = rows if out_row == panel else 1
-    for j in range(0, columns, panel):
-        width = min(panel, columns - j)
-        if out_row == panel:  # whole vectors may be written: where the columns end nobody looks
-            width = panel if 2 * width > panel else panel // 2
+    per_column, tallest = rows if out_row == panel else 1, block_of(rows)
+    whole = columns if out_row == panel else columns // panel * panel  # written up to there in whole panels
+    j = 0
+    while j < columns:
+        panels, width = panels_from(j, whole, panel, tallest), panel
+        if 2 * (columns - j) <= panel:
+            width = panel // 2
+        if j >= whole:
+            width = columns - j
         for sample in range(samples):
             at = slopes_at(layers, level + way, slopes + sample * all_units)
             row = 0
             while row < rows:
                 height = block_of(rows - row)
                 listed_times(
-                    height, work, here + sample * size + row * panel, rows * panel, active, sample * widest,
-                    counts[sample], numbers, matrix + j * units,
-                    out, to + sample * out_size + j * per_column + row * out_row, out_row, width,
+                    height, panels, work, here + sample * size + row * panel, rows * panel, active, sample * widest,
+                    counts[sample], numbers, matrix + j * units, panel * units,
+                    out, to + sample * out_size + j * per_column + row * out_row, out_row, panel * per_column, width,
                     work, at + j if at >= 0 else -1,
                 )  # fmt: skip
                 row += height
+        j += panels * panel
 
 
 @inline

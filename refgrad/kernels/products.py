@@ -43,17 +43,18 @@ def products(
     packed = borrowed(packed[0]), borrowed(packed[1]), borrowed(packed[2])
     x, vectors, y, results = borrowed(x), borrowed(vectors), borrowed(y), borrowed(results)
     layers = packed[0]
-    lanes, units, widest = lanes_for(layers, len(x)), all_units(layers), layers[0, WIDEST]
+    units, widest, first = all_units(layers), layers[0, WIDEST], 0
     start, stop = (0, len(layers) - 1) if forward else (len(layers) - 1, 0)
     k, n_out, ending = len(vectors), y.shape[1], layers[stop, WIDTH]
     size = k * widest
-    tile = tile_size(layers, lanes, True)
+    tile = tile_size(layers, lanes_for(layers, len(x)), True)
     to = tile + group * units
     row = to + 2 * group * size
     spare = row + widest
     owner, lists = room(spare + widest, group + group * widest + SPARE, x)
     work, counts, active = borrowed(owner), borrowed(lists[:group]), borrowed(lists[group:])
-    for first in range(0, len(x), lanes):
+    while first < len(x):
+        lanes = lanes_for(layers, len(x) - first)
         slopes = run_tile(packed, kink, lanes, True, x, first, y, work, active)
         end = min(first + lanes, len(x))
         for begin in range(first, end, group):
@@ -77,4 +78,5 @@ def products(
                         pushed(layers, outputs, work, row, ending, 1, 1, work, spare)
                     for j in range(ending):
                         results[r, batch + begin + sample, j] = work[row + j]
+        first += lanes
     keep(owner)

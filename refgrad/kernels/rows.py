@@ -66,7 +66,7 @@ def multiply(layers: Any, cut: Any, work: Any, forward: Any, backward: Any, jaco
             rows = block_of(last - row)
             for i in range(0, n_in, panel):  # along rows of J, which may be more than caches hold
                 dense_times(
-                    rows, work, forward + j * middle + row - j, panel, middle, work, backward + i * middle,
+                    rows, work, forward + j * middle + row - j, panel, middle, work, backward + i * middle, panel,
                     jacobian, to + row * n_in + i, n_in, min(panel, n_in - i), work, -1,
                 )  # fmt: skip
             row += rows
@@ -166,25 +166,28 @@ def rows(packed: Any, kink: Any, cut: Any, group: Any, x: Any, y: Any, jacobian:
     packed = borrowed(packed[0]), borrowed(packed[1]), borrowed(packed[2])
     x, y, jacobian = borrowed(x), borrowed(y), borrowed(jacobian).reshape(-1)
     layers = packed[0]
-    lanes, units, widest = lanes_for(layers, len(x)), all_units(layers), layers[0, WIDEST]
-    beside, group = group == 0 and lanes > 1, max(group, 1)
-    tile, gathered = tile_size(layers, lanes, True), max(group, SIDE_BY_SIDE)
+    units, widest, first = all_units(layers), layers[0, WIDEST], 0
+    beside, group = group == 0, max(group, 1)
+    tile, gathered = tile_size(layers, lanes_for(layers, len(x)), True), max(group, SIDE_BY_SIDE)
     to = tile + gathered * units
     spare = to + group * buffers(layers, cut)
     owner, lists = room(spare + widest, group + group * widest + SPARE, x)
     work, counts, active = borrowed(owner), borrowed(lists[:group]), borrowed(lists[group:])
-    for first in range(0, len(x), lanes):
+    while first < len(x):
+        lanes = lanes_for(layers, len(x) - first)
+        end = min(first + lanes, len(x))
         if lanes == 1 and cut == 0:
             found = layer_by_layer(packed, kink, x, first, y, work, 3 * widest, to, active, counts)
             write(layers, 0, work, found, jacobian, first * layers[-1, WIDTH] * layers[0, WIDTH])
             past_tail(layers, y, jacobian, first, work, spare)
+            first = end
             continue
         slopes = run_tile(packed, kink, lanes, True, x, first, y, work, active)
-        end = min(first + lanes, len(x))
-        if beside:
+        if beside and lanes > 1:
             tile_of_jacobians(
                 packed, cut, lanes, end - first, work, slopes, 0, lanes * widest, spare, y, jacobian, first
             )
+            first = end
             continue
         for begun in range(first, end, gathered):
             beyond = min(begun + gathered, end)
@@ -194,4 +197,5 @@ def rows(packed: Any, kink: Any, cut: Any, group: Any, x: Any, y: Any, jacobian:
                 at = tile + (start - begun) * units if lanes > 1 else slopes
                 samples = min(group, beyond - start)
                 jacobians(packed, cut, samples, work, at, to, spare, active, counts, y, jacobian, start)
+        first = end
     keep(owner)

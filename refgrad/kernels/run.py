@@ -17,8 +17,8 @@ import numpy as np
 from refgrad.activations import ACTIVATIONS
 from refgrad.arrays import Array
 from refgrad.breakpoints import Staircase
-from refgrad.chunks import together
 from refgrad.derivatives.order import Direction
+from refgrad.helpers import with_help
 from refgrad.kernels.cuts import Cut, cut
 from refgrad.kernels.lower import POLICIES, UNCOMPILED
 from refgrad.kernels.packing import FUNCTION, pack, padded
@@ -165,8 +165,15 @@ class Runner:
     def _share(self, name: str, given: Any, samples: int, cost: int, threads: int) -> None:
         """A kernel in several threads, who take tiles that are worth asking for, or equal parts of few samples."""
         piece = min(padded(math.ceil(WORTH_ASKING / max(1, cost)), self.panel), -(-samples // threads))
-        run, shared = getattr(_compiled("sharing"), name), np.zeros(_compiled("sharing").PLACES, np.int64)
-        together(lambda: run(*given, piece, shared), min(threads, -(-samples // piece)))
+        sharing = _compiled("sharing")
+        run, shared = getattr(sharing, name), np.zeros(sharing.PLACES, np.int64)
+
+        def mine() -> Any:
+            done = run(*given, piece, shared, True)
+            shared[sharing.LEFT] = 1
+            return done
+
+        with_help(mine, lambda: run(*given, piece, shared, False), min(threads, -(-samples // piece)) - 1)
 
     def fitting(self, most: float) -> Callable[[Any], bool]:
         """Whether something given can go to a kernel as it is: up to `most` samples (batch, n_in)."""

@@ -17,11 +17,11 @@ from refgrad.kernels.compiling import inline, kernel
 from refgrad.kernels.rows import rows
 from refgrad.kernels.values import value
 
-TAKEN, DONE, PLACES = 0, 8, 16
-"""Where a shared array counts samples: on two cache lines."""
+TAKEN, DONE, LEFT, PLACES = 0, 8, 16, 24
+"""Where a shared array counts samples, and whether the caller has left, each on a cache line of its own."""
 
 _PATIENCE = 10_000
-"""How often a thread looks if the others are done before it leaves that to Python: some 0.1 ms."""
+"""How often a thread looks at what it waits for before it leaves that to Python: some 0.1 ms."""
 
 _lock = threading.Lock()
 
@@ -51,35 +51,45 @@ def _(shared, place, amount):  # type: ignore[no-untyped-def]
 
 
 @inline
-def all_done(shared: Any, samples: Any) -> Any:
-    """Whether the others have done what they took, or do so soon."""
+def comes_to(shared: Any, place: Any, amount: Any) -> Any:
+    """Whether a number is as large as that, or is so soon."""
     for _ in range(_PATIENCE):  # noqa: SIM110 — a generator would not compile
-        if add(shared, DONE, 0) >= samples:
+        if add(shared, place, 0) >= amount:
             return True
     return False
 
 
+@inline
+def ended(shared: Any, samples: Any, calls: Any) -> Any:
+    """Whether all samples are done, for who has called; others let that one leave first.
+
+    Else they may have Python to themselves just when the caller needs it, who then falls asleep for as long as it takes
+    to wake up.
+    """
+    return comes_to(shared, DONE, samples) if calls else comes_to(shared, LEFT, 1)
+
+
 @kernel
-def shared_value(packed: Any, x: Any, y: Any, piece: Any, shared: Any) -> Any:
-    """`value` of samples that no other thread has taken; returns whether all are done."""
+def shared_value(packed: Any, x: Any, y: Any, piece: Any, shared: Any, calls: Any) -> Any:
+    """`value` of samples that no other thread has taken; returns whether all are done, if this one `calls`."""
     start = add(shared, TAKEN, piece)
     while start < len(x):
         end = min(start + piece, len(x))
         value(packed, x[start:end], y[start:end])
         add(shared, DONE, end - start)
         start = add(shared, TAKEN, piece)
-    return all_done(shared, len(x))
+    return ended(shared, len(x), calls)
 
 
 @kernel
 def shared_rows(
-    packed: Any, kink: Any, cut: Any, group: Any, x: Any, y: Any, jacobian: Any, piece: Any, shared: Any
+    packed: Any, kink: Any, cut: Any, group: Any, x: Any, y: Any, jacobian: Any, piece: Any, shared: Any, calls: Any
 ) -> Any:
-    """`rows` of samples that no other thread has taken; returns whether all are done."""
+    """`rows` of samples that no other thread has taken; returns whether all are done, if this one `calls`."""
     start = add(shared, TAKEN, piece)
     while start < len(x):
         end = min(start + piece, len(x))
         rows(packed, kink, cut, group, x[start:end], y[start:end], jacobian[start:end])
         add(shared, DONE, end - start)
         start = add(shared, TAKEN, piece)
-    return all_done(shared, len(x))
+    return ended(shared, len(x), calls)

@@ -17,9 +17,11 @@ def value(packed: Any, x: Any, y: Any) -> None:
     packed = borrowed(packed[0]), borrowed(packed[1]), borrowed(packed[2])
     x, y = borrowed(x), borrowed(y)
     layers = packed[0]
-    lanes = lanes_for(layers, len(x))
-    owner, lists = room(tile_size(layers, lanes, False), layers[0, WIDEST] + SPARE, x)
+    most, first = lanes_for(layers, len(x)), 0
+    owner, lists = room(tile_size(layers, most, False), layers[0, WIDEST] + SPARE, x)
     work, active = borrowed(owner), borrowed(lists)
-    for first in range(0, len(x), lanes):
+    while first < len(x):
+        lanes = lanes_for(layers, len(x) - first)
         run_tile(packed, 0, lanes, False, x, first, y, work, active)
+        first += lanes
     keep(owner)
