@@ -18,6 +18,7 @@ Work = Callable[[slice], None]
 DELAY = 1.0
 """Seconds before a progress bar appears: short work needs none."""
 
+
 def threads_allowed(threads: int | None) -> int:
     """The number asked for, or `REFGRAD_NUM_THREADS`, or the CPUs this process may use."""
     if threads is not None:

@@ -13,9 +13,9 @@ BLOCK = 1e-2
 """Seconds of calls in a row: single calls that take turns would measure cold caches."""
 
 WARM = 0.25
-"""Seconds of calls before a block, which do not count. Threads of the way before still spin, ONNX Runtime's and OpenBLAS's
-for 30 to 100 ms, on cores that this one counts on; and after a rest a virtual machine may put two threads on one core for
-as long, whoever's they are, so that it is no help to sleep instead."""
+"""Seconds of calls before a block, which do not count. Threads of the way before still spin, ONNX Runtime's and
+OpenBLAS's for 30 to 100 ms, on cores that this one counts on; and after a rest a virtual machine may put two threads on
+one core for as long, whoever's they are, so that it is no help to sleep instead."""
 
 
 def _block(run: Callable[[], Any], calls: int) -> float:

@@ -479,7 +479,7 @@ for source in sys.stdin.read().split():
 
 
 def test_machine_and_versions_are_part_of_the_key(monkeypatch):
-    from refgrad.kernels import block, compiling
+    from refgrad.kernels import compiling, vectors
 
     before = compiling.digest.__wrapped__()
     for module in (compiling.numba, compiling.llvmlite, compiling.np):
@@ -489,11 +489,11 @@ def test_machine_and_versions_are_part_of_the_key(monkeypatch):
     for features, width in (("+avx2,-avx512f", 32), ("+avx512f,-avx512vl", 32), ("+avx512f,+avx512vl", 64)):
         monkeypatch.setattr(compiling.numba.config, "CPU_FEATURES", features)
         assert compiling.digest.__wrapped__() != before
-        assert block.vector_bytes() == width
+        assert vectors.vector_bytes() == width
     monkeypatch.setattr(compiling.numba.config, "CPU_FEATURES", None)
     monkeypatch.setattr(compiling, "get_host_cpu_features", lambda: "-avx512f")
     assert compiling.digest.__wrapped__() != before
-    assert block.vector_bytes() == 32
+    assert vectors.vector_bytes() == 32
 
 
 def test_numba_is_not_imported_for_the_numpy_engine():

@@ -11,9 +11,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from refgrad.kernels.block import PANELS, ROWS, dense_plus, dense_times, listed_plus, listed_times
+from refgrad.kernels.block import dense_plus, dense_times, listed_plus, listed_times
 from refgrad.kernels.compiling import inline
 from refgrad.kernels.listing import nonzero
+from refgrad.kernels.loops import PANELS, ROWS
 from refgrad.kernels.packing import (
     BIAS,
     END,

@@ -10,7 +10,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, overload
 
-from refgrad.kernels.block import spread, vector_bytes
+from refgrad.kernels.vectors import spread, vector_bytes
 from refgrad.kernels.windows import window
 
 _INT, _PLACE = ir.IntType(64), ir.IntType(32)

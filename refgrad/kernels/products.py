@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from refgrad.kernels.chain import go_on, times_slopes
 from refgrad.kernels.compiling import inline, kernel
 from refgrad.kernels.listing import SPARE
@@ -69,7 +67,9 @@ def products(
                         pulled(layers, outputs, work, row, layers[start, WIDTH], spare)
                     move_row(layers, start, work, row, at, k, r, True)
                 times_slopes(packed, start, k, work, tile + sample * units, at)
-            found = go_on(packed, start, stop, k, samples, work, tile, units, to, to + group * size, size, active, counts)
+            found = go_on(
+                packed, start, stop, k, samples, work, tile, units, to, to + group * size, size, active, counts
+            )
             for sample in range(samples):
                 outputs = window(y, (begin + sample) * n_out, n_out)
                 for r in range(k):

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from refgrad.kernels.beside import tile_of_jacobians
 from refgrad.kernels.block import dense_times
 from refgrad.kernels.chain import active_units, apply, begin, block_of, go_on, past_layer, sums
@@ -22,7 +20,7 @@ from refgrad.kernels.windows import borrowed, keep, window
 def one_way(
     packed: Any, cut: Any, way: Any, samples: Any, work: Any, slopes: Any, to: Any, active: Any, counts: Any
 ) -> Any:
-    """From the cut forward to the outputs (way = 1) or backward to the inputs; returns where the results T (rows, n) are.
+    """From the cut forward to the outputs (way = 1) or backward to the inputs; returns where the T (rows, n) are then.
 
     `to` has room for two T of each sample; the results are as far apart.
     """
@@ -46,9 +44,7 @@ def backward(
     size = rows * layers[0, WIDEST]
     for sample in range(samples):
         begin(packed, last, -1, work, slopes + sample * units, to + sample * size)
-    here = go_on(
-        packed, last - 1, 1, rows, samples, work, slopes, units, to, to + samples * size, size, active, counts
-    )
+    here = go_on(packed, last - 1, 1, rows, samples, work, slopes, units, to, to + samples * size, size, active, counts)
     active_units(layers, 1, samples, work, slopes, units, active, counts)
     past_layer(
         packed, 1, -1, rows, samples, work, slopes, units, here, size, active, counts,
@@ -74,7 +70,7 @@ def multiply(layers: Any, cut: Any, work: Any, forward: Any, backward: Any, jaco
 
 @inline
 def write(layers: Any, cut: Any, work: Any, found: Any, jacobian: Any, to: Any) -> None:
-    """One sample's J (n_out, n_in), at jacobian[to:], from what was found in panels: Jᵀ if the cut is the input, or J."""
+    """One sample's J (n_out, n_in), at jacobian[to:], from what is in panels: Jᵀ if the cut is the input, or else J."""
     n_out, n_in, panel = layers[-1, WIDTH], layers[0, WIDTH], layers[0, PANEL]
     if cut == 0:
         for j in range(0, n_out, panel):
@@ -147,7 +143,8 @@ def layer_by_layer(
             continue
         active_units(layers, level - 1, 1, work, slopes, units, active, counts)
         past_layer(
-            packed, level - 1, 1, n_in, 1, work, slopes, units, found, 0, active, counts, work, free, 0, layers[0, PANEL]
+            packed, level - 1, 1, n_in, 1, work, slopes, units, found, 0, active, counts,
+            work, free, 0, layers[0, PANEL],
         )  # fmt: skip
         found, free = free, found
     outputs(layers, n_out, 1, work, here)

@@ -120,7 +120,7 @@ class Runner:
 
     def __init__(self, program: Program, dtype: np.dtype[Any]) -> None:
         self.program, self.dtype = program, dtype
-        self.panel = _compiled("block").panel_width(dtype)
+        self.panel = _compiled("vectors").panel_width(dtype)
         packed = pack(program, dtype, self.panel)
         steps = packed.steps.copy()
         addresses = [_compiled("units").address(name, dtype) for name in packed.names]
@@ -209,9 +209,7 @@ class Runner:
 
         return value
 
-    def brief(
-        self, cut: Cut, few: float, most: float, threads: Threads
-    ) -> Callable[[Any], tuple[Array, Array] | None]:
+    def brief(self, cut: Cut, few: float, most: float, threads: Threads) -> Callable[[Any], tuple[Array, Array] | None]:
         """`value_and_jacobian` in new arrays for what fits, or None, as `brief_value`.
 
         What was looked up beforehand takes longer than one sample of a small network.

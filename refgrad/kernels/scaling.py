@@ -9,7 +9,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, overload
 
-from refgrad.kernels.block import panel_width, product, spread, times_vector, vector_bytes
+from refgrad.kernels.vectors import panel_width, product, spread, times_vector, vector_bytes
 
 _INT = ir.IntType(64)
 

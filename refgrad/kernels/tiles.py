@@ -23,7 +23,7 @@ SIDE_BY_SIDE = 8
 
 @inline
 def lanes_for(layers: Any, samples: Any) -> Any:
-    """How many of the samples that are left lie side by side in the next tile: one, or as many as one vector, or two."""
+    """How many of the samples that are left lie side by side in the next tile: one, or what fills a vector, or two."""
     panel = layers[0, PANEL]
     return 1 if samples <= FEW else panel // 2 if samples <= panel // 2 else panel
 

@@ -1,0 +1,38 @@
+"""The machine's vectors: how long they are, and what is made of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+
+from refgrad.kernels.compiling import features
+
+
+def vector_bytes() -> int:
+    """Bytes of a vector register of this machine: 64 with AVX-512, else 32."""
+    return 64 if {"+avx512f", "+avx512vl"} <= set(features().split(",")) else 32
+
+
+def panel_width(dtype: np.dtype[Any]) -> int:
+    """P: how many numbers two vectors hold."""
+    return 2 * vector_bytes() // dtype.itemsize
+
+
+def product(values: Any, factors: Any) -> Any:
+    """values ∘ factors, and 0 where a factor is: an inactive unit lets nothing through, not even an infinity."""
+    return np.where(factors == 0, 0, values * factors)
+
+
+def times_vector(builder: Any, values: Any, factors: Any) -> Any:
+    """`product` of two of the machine's vectors."""
+    nothing = ir.Constant(factors.type, [0.0] * factors.type.count)
+    return builder.select(builder.fcmp_unordered("!=", factors, nothing), builder.fmul(values, factors), nothing)
+
+
+def spread(builder: Any, number: Any, lanes: int) -> Any:
+    """A vector of one number."""
+    nowhere = ir.Constant(ir.VectorType(number.type, lanes), ir.Undefined)
+    lane = builder.insert_element(nowhere, number, ir.Constant(ir.IntType(64), 0))
+    return builder.shuffle_vector(lane, nowhere, ir.Constant(ir.VectorType(ir.IntType(32), lanes), [0] * lanes))
