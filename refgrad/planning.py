@@ -15,7 +15,7 @@ from refgrad.options import MAX_BYTES, Algorithm, Options
 
 WORTH_A_THREAD = 10_000_000
 """Multiply–adds that are worth another thread. On one core of an EPYC with AVX-512 (Zen 5) kernels were measured to get
-through 28 (1-64-32-32-1) to 190 (10-256-256-256-10) of them in a nanosecond: it is 0.05 to 0.35 ms of work, and a thread
+through 28 (1-64-32-32-1) to 190 (10-256-256-256-10) of them in a nanosecond: it is 0.05 to 0.35 ms of work. A thread
 has begun 0.03 to 0.05 ms after it is asked."""
 
 WORTH_A_PIECE = WORTH_A_THREAD // 4

@@ -15,6 +15,7 @@ import pytest
 from numba.core.config import DISABLE_JIT
 
 import refgrad
+from refgrad import planning
 from refgrad.activations import ACTIVATIONS
 from refgrad.agreement import Answer, compare
 from refgrad.errors import MissingExtraError
@@ -85,6 +86,7 @@ def _chains():
     yield "wider than a panel", (40,), [affine(40, 70), relu, affine(70, 34), tanh, affine(34, 37)]
     narrow = [affine(50, 40), relu, affine(40, 3), tanh, affine(3, 36), relu, affine(36, 45)]
     yield "narrow in the middle", (50,), narrow
+    yield "several panels at once", (5,), [affine(5, 150), relu, affine(150, 135), relu, affine(135, 13)]
 
 
 CHAINS = {name: (shape, steps) for name, shape, steps in _chains()}
@@ -158,6 +160,31 @@ def test_threads_share_a_batch_and_change_nothing(dtype, samples):
             np.testing.assert_array_equal(one, other)
     assert np.isfinite(answers[0][1]).all()
     np.testing.assert_array_equal(answers[0][0], answers[0][2])
+
+
+@pytest.mark.parametrize("samples", [0, 1, 5, 33, SAMPLES])
+def test_a_plain_batch_is_shared_without_a_plan_and_gives_the_same_bits(samples, monkeypatch):
+    net, x = chained("wider than a panel", "float32")
+    wanted = net.value_and_jacobian(x[:samples], threads=1), net(x[:samples], threads=1)
+    monkeypatch.setattr("refgrad.planning.WORTH_A_THREAD", 1)
+    monkeypatch.setenv("REFGRAD_NUM_THREADS", "3")
+    net = refgrad.Network(net.graph)  # which has not yet looked up what is worth a thread
+    monkeypatch.setattr("refgrad.evaluation.values", refuse)
+    monkeypatch.setattr("refgrad.evaluation.jacobians", refuse)
+    helped, help_with = [], run.with_help
+    monkeypatch.setattr(run, "with_help", lambda *given: helped.append(given[2]) or help_with(*given))
+    for found, expected in zip(net.value_and_jacobian(x[:samples]), wanted[0], strict=True):
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(net(x[:samples]), wanted[1])
+    most = min(2, max(0, samples - 1))
+    assert all(helpers <= most for helpers in helped)
+    assert (len(helped) > 0) == (samples > 0)
+    if samples >= SAMPLES:
+        assert helped == [2, 2]
+
+
+def refuse(*_):
+    pytest.fail("the long way was taken")
 
 
 def test_side_by_side_serves_few_vectors_and_units_that_stay_on():
@@ -238,13 +265,16 @@ def test_special_numbers_come_out_as_numpy(name, dtype):
 
 @every_mode
 @every_dtype
-@pytest.mark.parametrize("name", ["relu", "tanh", "softplus", "softmax", "wider than a panel", "narrow in the middle"])
+@pytest.mark.parametrize(
+    "name",
+    ["relu", "tanh", "softplus", "softmax", "wider than a panel", "narrow in the middle", "several panels at once"],
+)
 def test_neighbours_and_threads_change_no_bit(name, dtype, mode, monkeypatch):
     monkeypatch.setattr("refgrad.planning.WORTH_A_THREAD", 1)
     net, x = chained(name, dtype)
     assert net.plan(33, mode=mode, threads=2).threads == 2
     whole = net.value_and_jacobian(x, mode=mode, engine="numba")
-    for batch in (1, 2, 7, 33):
+    for batch in (1, 2, 7, 33):  # of one sample and few, of a vector and of two, and one more
         parts = [
             net.value_and_jacobian(x[start : start + batch], mode=mode, engine="numba", threads=1 + batch % 2)
             for start in range(0, 66 if batch > 1 else 5, batch)
@@ -545,10 +575,6 @@ def test_standardising_inputs_far_from_0_does_not_cancel(dtype):
 def test_values_of_a_few_samples_take_the_short_way_to_the_same_bits(name, monkeypatch):
     net, x = chained(name, "float32")
     long, one = net(x[:7], threads=1), net(x[0], threads=1)
-
-    def refuse(*_):
-        pytest.fail("the long way was taken")
-
     monkeypatch.setattr("refgrad.evaluation.values", refuse)
     np.testing.assert_array_equal(net(x[:7]), long)
     np.testing.assert_array_equal(net(x[0]), one)
@@ -561,7 +587,7 @@ def test_values_of_a_few_samples_take_the_short_way_to_the_same_bits(name, monke
 def test_values_of_many_samples_of_a_staircase_are_looked_up_on_the_short_way(monkeypatch):
     net = refgrad.Network.sequential([(np.ones((1, 3)), np.arange(3.0), "relu"), (np.ones((3, 1)), None, "linear")])
     x, looked_up = np.linspace(-4, 4, 200)[:, None], []
-    monkeypatch.setattr("refgrad.evaluation.values", lambda *_: pytest.fail("the long way was taken"))
+    monkeypatch.setattr("refgrad.evaluation.values", refuse)
     monkeypatch.setattr(run, "look_up", lambda *given, ask=run.look_up: looked_up.append(given) or ask(*given))
     np.testing.assert_allclose(net(x), np.maximum(x + np.arange(3), 0).sum(axis=1, keepdims=True), rtol=1e-12)
     assert len(looked_up) == 1
@@ -593,3 +619,46 @@ def test_an_array_that_fits_takes_the_shortest_way_to_the_same_bits(name):
 
 class _Own(np.ndarray):
     """An array of another class."""
+
+
+@every_dtype
+@pytest.mark.parametrize("vectors", [32, 64])
+def test_what_is_not_zero_is_listed(dtype, vectors, monkeypatch):
+    from refgrad.kernels import listing
+    from refgrad.kernels.compiling import jit
+
+    if vectors > listing.vector_bytes():
+        pytest.skip("this machine has no AVX-512")
+    monkeypatch.setattr(listing, "vector_bytes", lambda: vectors)
+
+    @jit
+    def listed(values, start, count, active, first):
+        return listing.nonzero(values, start, count, active, first)
+
+    rng = np.random.default_rng(5)
+    tiny = np.finfo(dtype).smallest_subnormal
+    for count in (0, 1, 7, 8, 16, 17, 31, 64, 100):
+        values = rng.choice(np.array([0, 0, 0, -0.0, 1, -2, tiny, np.nan, np.inf], dtype), size=count + 60)
+        active = np.full(count + 5 + listing.SPARE, -1, np.int32)
+        found = listed(values, 3, count, active, 5)
+        np.testing.assert_array_equal(active[5 : 5 + found], np.flatnonzero(values[3 : 3 + count]))
+        assert (active[:5] == -1).all()
+
+
+def test_the_second_cache_is_what_the_system_says_or_small(tmp_path, monkeypatch):
+    stated = tmp_path / "size"
+    monkeypatch.setattr(run, "_STATED", stated)
+    for text, near in ((None, 256), ("1024K\n", 512), ("2M", 256)):
+        if text is not None:
+            stated.write_text(text)
+        assert run.near.__wrapped__() == near * 2**10
+
+
+def test_more_threads_are_worth_it_from_as_much_work_on_as_few_samples_are_not(monkeypatch):
+    monkeypatch.setenv("REFGRAD_NUM_THREADS", "4")
+    for cost in (1, 999, planning.WORTH_A_THREAD, 3 * planning.WORTH_A_THREAD):
+        few = int(planning.few(cost))
+        assert planning.worth_threads(few, cost, None) == 1
+        assert planning.worth_threads(few + 1, cost, None) > 1
+        assert planning.worth_threads(10**9, cost, None) == 4
+        assert planning.worth_threads(10**9, cost, 2) == 2

@@ -69,7 +69,7 @@ def dense_plus(
     rows: int, left: Any, l0: int, step: int, count: int,
     panel: Any, p0: int, stride: int, out: Any, o0: int, out_row: int, width: int, ends: Any, e0: int,
 ) -> None:  # fmt: skip
-    """For j < width ≤ P: out[o0 + r·out_row + j] = Σ_k left[l0 + k·step + r] · panel[p0 + k·stride + j] + ends[e0 + r]."""
+    """out[o0 + r·out_row + j] = Σ_k left[l0 + k·step + r] · panel[p0 + k·stride + j] + ends[e0 + r], j < width ≤ P."""
     for r in range(rows):
         total = np.zeros(width, out.dtype)
         for k in range(count):

@@ -22,7 +22,7 @@ ROWS = 12 if vector_bytes() == 64 else 6
 """The most rows: each takes two registers, beside two of the panel and one of `left`, of the 32 or 16 there are."""
 
 PANELS = 4
-"""The most panels: one row with one of them would wait for each sum before it went on; so there are others meanwhile."""
+"""The most panels: one row with one of them would wait for each sum before it went on; others fill the time."""
 
 
 def most_panels(rows: int) -> int:

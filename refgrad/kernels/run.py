@@ -52,8 +52,8 @@ WORTH_ASKING = 500_000
 
 FEW_VECTORS = {True: 2, False: 8}
 """Up to so many unit vectors, samples lie side by side: with and without units that may be switched off, which rows of
-single samples leave out. Measured with AVX-512 and hidden layers of 16 to 512 units: side by side is 1.0 to 1.6 times
-faster with 1 or 2 vectors, and without such units 1.0 to 2.1 times with up to 8."""
+single samples leave out. Measured with AVX-512 and hidden layers of 16 to 512 units: side by side is 0.9 to 3 times as
+fast with 1 or 2 vectors, and without such units 0.8 to 2.3 times with up to 8."""
 
 
 @cache
