@@ -38,7 +38,7 @@ def interleaved(ways: Mapping[str, Callable[[], Any]], seconds: float, least: in
     while turns < least or time.perf_counter() - start < seconds:
         turns += 1
         for name, run in ways.items():
-            warm = time.perf_counter() + WARM
+            warm = time.perf_counter() + min(WARM, seconds)
             run()
             while time.perf_counter() < warm:
                 run()
