@@ -157,12 +157,12 @@ def matrix_from(layers: Any, level: Any, way: Any) -> Any:
 
 
 @inline
-def begin(packed: Any, level: Any, way: Any, work: Any, slopes: Any, to: Any) -> Any:
+def begin(packed: Any, level: Any, way: Any, work: Any, slopes: Any, to: Any, height: Any) -> Any:
     """The Jacobian of the first layer on the way, with the slopes at both its ends; returns the level it leads to.
 
     Forward (way = 1) it is T (n_l, n_{l+1}) = W ∘ f′, one row for each number of level l, and the slopes of level l
     itself belong to what comes before, unless it is the input. Backward (way = −1) it is G (n_l, n_{l−1}) = f′ Wᵀ ∘ f′,
-    one row for each number of level l. Either is in panels, as the matrix is.
+    one row for each number of level l. Either is in panels, as the matrix is, with room for `height` rows.
     """
     layers, _, numbers = packed
     following = level + way
@@ -171,7 +171,7 @@ def begin(packed: Any, level: Any, way: Any, work: Any, slopes: Any, to: Any) ->
     by_row = slopes_at(layers, level, slopes) if way < 0 or level == 0 else -1
     by_column = slopes_at(layers, following, slopes)
     for j in range(0, columns, panel):
-        start, out, at = matrix + j * rows, to + j * rows, by_column + j if by_column >= 0 else -1
+        start, out, at = matrix + j * rows, to + j * height, by_column + j if by_column >= 0 else -1
         if by_row < 0:
             times_columns(work, out, numbers, start, rows, work, at)
         else:
@@ -191,6 +191,28 @@ def times_slopes(packed: Any, level: Any, rows: Any, work: Any, slopes: Any, at:
 
 
 @inline
+def move_row(layers: Any, level: Any, work: Any, row: Any, at: Any, rows: Any, r: Any, into: Any) -> None:
+    """Row r of T (rows, n), which is in panels at `at`: copied there from work[row:] (n,), or from there."""
+    panel = layers[0, PANEL]
+    for j in range(0, layers[level, WIDTH], panel):
+        count = min(panel, layers[level, WIDTH] - j)
+        flat, paneled = window(work, row + j, count), window(work, at + j * rows + r * panel, count)
+        for i in range(count):
+            if into:
+                paneled[i] = flat[i]
+            else:
+                flat[i] = paneled[i]
+
+
+@inline
+def all_listed(units: Any, active: Any, first: Any) -> Any:
+    """List all units; returns how many."""
+    for k in range(units):
+        active[first + k] = k
+    return units
+
+
+@inline
 def active_units(
     layers: Any, level: Any, samples: Any, work: Any, slopes: Any, all_units: Any, active: Any, counts: Any
 ) -> None:
@@ -201,9 +223,7 @@ def active_units(
             start = slopes + sample * all_units + layers[level, UNITS]
             counts[sample] = nonzero(work, start, units, active, sample * widest)
         else:
-            for k in range(units):
-                active[sample * widest + k] = k
-            counts[sample] = units
+            counts[sample] = all_listed(units, active, sample * widest)
 
 
 @inline
@@ -215,7 +235,8 @@ def past_layer(
 
     T (rows, n) of each sample is in panels at here + sample·size, and goes to `out` at to + sample·out_size: in panels
     if `out_row`, how far apart its rows are, is P, else row by row. A panel of M, or a few for few rows, meets all
-    samples before the next one's turn: it stays in a near cache. Where f′ is 0 so is T, and is left out.
+    samples before the next one's turn: it stays in a near cache. Where f′ is 0 so is T, and is left out. Without slopes
+    (−1) it is T M alone.
     """
     layers, _, numbers = packed
     panel, units, columns = layers[0, PANEL], layers[level, WIDTH], layers[level + way, WIDTH]
@@ -230,7 +251,7 @@ def past_layer(
         if j >= whole:
             width = columns - j
         for sample in range(samples):
-            at = slopes_at(layers, level + way, slopes + sample * all_units)
+            at = slopes_at(layers, level + way, slopes + sample * all_units) if slopes >= 0 else -1
             row = 0
             while row < rows:
                 height = block_of(rows - row)

@@ -4,27 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from refgrad.kernels.chain import go_on, times_slopes
-from refgrad.kernels.compiling import inline, kernel
+from refgrad.kernels.chain import go_on, move_row, times_slopes
+from refgrad.kernels.compiling import kernel
 from refgrad.kernels.listing import SPARE
-from refgrad.kernels.packing import PANEL, WIDEST, WIDTH
+from refgrad.kernels.packing import WIDEST, WIDTH
 from refgrad.kernels.tails import pulled, pushed
 from refgrad.kernels.tiles import all_units, gather, lanes_for, room, run_tile, tile_size
 from refgrad.kernels.windows import borrowed, keep, window
-
-
-@inline
-def move_row(layers: Any, level: Any, work: Any, row: Any, at: Any, rows: Any, r: Any, into: Any) -> None:
-    """Row r of T (rows, n), which is in panels at `at`: copied there from work[row:] (n,), or from there."""
-    panel = layers[0, PANEL]
-    for j in range(0, layers[level, WIDTH], panel):
-        count = min(panel, layers[level, WIDTH] - j)
-        flat, paneled = window(work, row + j, count), window(work, at + j * rows + r * panel, count)
-        for i in range(count):
-            if into:
-                paneled[i] = flat[i]
-            else:
-                flat[i] = paneled[i]
 
 
 @kernel

@@ -6,11 +6,12 @@ from typing import Any
 
 from refgrad.kernels.beside import tile_of_jacobians
 from refgrad.kernels.block import dense_times
-from refgrad.kernels.chain import active_units, apply, begin, block_of, go_on, past_layer, sums
+from refgrad.kernels.chain import active_units, begin, block_of, go_on, past_layer
 from refgrad.kernels.compiling import inline, kernel
+from refgrad.kernels.forward import forward
 from refgrad.kernels.listing import SPARE
 from refgrad.kernels.packing import PANEL, WIDEST, WIDTH
-from refgrad.kernels.tails import outputs, past_tail
+from refgrad.kernels.tails import past_tail
 from refgrad.kernels.tiles import SIDE_BY_SIDE, all_units, gather, lanes_for, room, run_tile, tile_size
 from refgrad.kernels.turning import turn
 from refgrad.kernels.windows import borrowed, keep, window
@@ -28,7 +29,7 @@ def one_way(
     rows, units, stop = layers[cut, WIDTH], all_units(layers), len(layers) - 1 if way > 0 else 0
     size = rows * layers[0, WIDEST]
     for sample in range(samples):
-        begin(packed, cut, way, work, slopes + sample * units, to + sample * size)
+        begin(packed, cut, way, work, slopes + sample * units, to + sample * size, rows)
     return go_on(
         packed, cut + way, stop, rows, samples, work, slopes, units, to, to + samples * size, size, active, counts
     )
@@ -43,7 +44,7 @@ def backward(
     last, rows, units, n_in = len(layers) - 1, layers[-1, WIDTH], all_units(layers), layers[0, WIDTH]
     size = rows * layers[0, WIDEST]
     for sample in range(samples):
-        begin(packed, last, -1, work, slopes + sample * units, to + sample * size)
+        begin(packed, last, -1, work, slopes + sample * units, to + sample * size, rows)
     here = go_on(packed, last - 1, 1, rows, samples, work, slopes, units, to, to + samples * size, size, active, counts)
     active_units(layers, 1, samples, work, slopes, units, active, counts)
     past_layer(
@@ -69,27 +70,30 @@ def multiply(layers: Any, cut: Any, work: Any, forward: Any, backward: Any, jaco
 
 
 @inline
-def write(layers: Any, cut: Any, work: Any, found: Any, jacobian: Any, to: Any) -> None:
-    """One sample's J (n_out, n_in), at jacobian[to:], from what is in panels: Jᵀ if the cut is the input, or else J."""
+def write(layers: Any, cut: Any, work: Any, found: Any, height: Any, jacobian: Any, to: Any) -> None:
+    """One sample's J (n_out, n_in), at jacobian[to:], from what is in panels of some height.
+
+    It is Jᵀ if the cut is the input, or else J.
+    """
     n_out, n_in, panel = layers[-1, WIDTH], layers[0, WIDTH], layers[0, PANEL]
     if cut == 0:
         for j in range(0, n_out, panel):
-            turn(work, found + j * n_in, n_in, min(panel, n_out - j), panel, jacobian, to + j * n_in, n_in)
+            turn(work, found + j * height, n_in, min(panel, n_out - j), panel, jacobian, to + j * n_in, n_in)
     else:
         for j in range(n_out):
             for i in range(0, n_in, panel):
                 count = min(panel, n_in - i)
                 row = window(jacobian, to + j * n_in + i, count)
-                given = window(work, found + i * n_out + j * panel, count)
+                given = window(work, found + i * height + j * panel, count)
                 for k in range(count):
                     row[k] = given[k]
 
 
 @inline
 def buffers(layers: Any, cut: Any) -> Any:
-    """How many numbers `ends` needs for a sample: two or four T (rows, n)."""
+    """How many numbers T of a sample take: two or four (rows, n), with one row more for what goes forward."""
     ways = 4 if 0 < cut < len(layers) - 1 else 2
-    return ways * layers[cut, WIDTH] * layers[0, WIDEST]
+    return ways * (layers[cut, WIDTH] + (cut == 0)) * layers[0, WIDEST]
 
 
 @inline
@@ -114,43 +118,9 @@ def jacobians(
             if 0 < cut < last:
                 multiply(layers, cut, work, pushed_to, pulled_to, jacobian, place)
             else:
-                write(layers, cut, work, pushed_to if cut == 0 else pulled_to, jacobian, place)
+                write(layers, cut, work, pushed_to if cut == 0 else pulled_to, layers[cut, WIDTH], jacobian, place)
     for sample in range(first, first + samples):
         past_tail(layers, y, jacobian, sample, work, spare)
-
-
-@inline
-def layer_by_layer(
-    packed: Any, kink: Any, x: Any, sample: Any, y: Any, work: Any, slopes: Any, to: Any, active: Any, counts: Any
-) -> Any:
-    """One sample's value, and T (n_in, n_out) forward: returned is where it is.
-
-    Its products follow those of the value in each layer, while the matrix is still in a near cache.
-    """
-    layers = packed[0]
-    n_in, n_out, widest, units = layers[0, WIDTH], layers[-1, WIDTH], layers[0, WIDEST], all_units(layers)
-    here, there, spare, found, free = 0, widest, 2 * widest, to, to + n_in * widest
-    given, result = window(x.reshape(-1), sample * n_in, n_in), window(y.reshape(-1), sample * n_out, n_out)
-    for i in range(n_in):
-        work[i] = given[i]
-    apply(packed, 0, kink, 1, work, here, slopes, spare)
-    for level in range(1, len(layers)):
-        sums(packed, level, 1, work, here, there, active)
-        apply(packed, level, kink, 1, work, there, slopes, spare)
-        here, there = there, here
-        if level == 1:
-            begin(packed, 0, 1, work, slopes, found)
-            continue
-        active_units(layers, level - 1, 1, work, slopes, units, active, counts)
-        past_layer(
-            packed, level - 1, 1, n_in, 1, work, slopes, units, found, 0, active, counts,
-            work, free, 0, layers[0, PANEL],
-        )  # fmt: skip
-        found, free = free, found
-    outputs(layers, n_out, 1, work, here)
-    for j in range(n_out):
-        result[j] = work[here + j]
-    return found
 
 
 @kernel
@@ -163,7 +133,7 @@ def rows(packed: Any, kink: Any, cut: Any, group: Any, x: Any, y: Any, jacobian:
     packed = borrowed(packed[0]), borrowed(packed[1]), borrowed(packed[2])
     x, y, jacobian = borrowed(x), borrowed(y), borrowed(jacobian).reshape(-1)
     layers = packed[0]
-    units, widest, first = all_units(layers), layers[0, WIDEST], 0
+    units, widest, first, n_in, n_out = all_units(layers), layers[0, WIDEST], 0, layers[0, WIDTH], layers[-1, WIDTH]
     beside, group = group == 0, max(group, 1)
     tile, gathered = tile_size(layers, lanes_for(layers, len(x)), True), max(group, SIDE_BY_SIDE)
     to = tile + gathered * units
@@ -173,10 +143,13 @@ def rows(packed: Any, kink: Any, cut: Any, group: Any, x: Any, y: Any, jacobian:
     while first < len(x):
         lanes = lanes_for(layers, len(x) - first)
         end = min(first + lanes, len(x))
-        if lanes == 1 and cut == 0:
-            found = layer_by_layer(packed, kink, x, first, y, work, 3 * widest, to, active, counts)
-            write(layers, 0, work, found, jacobian, first * layers[-1, WIDTH] * layers[0, WIDTH])
-            past_tail(layers, y, jacobian, first, work, spare)
+        if cut == 0 and (lanes == 1 or (group > 1 and not beside)):
+            end = min(first + group, len(x))
+            found = forward(packed, kink, x, first, end - first, y, work, tile, units, to, active, counts)
+            for sample in range(first, end):
+                at = found + (sample - first) * (n_in + 1) * widest
+                write(layers, 0, work, at, n_in + 1, jacobian, sample * n_out * n_in)
+                past_tail(layers, y, jacobian, sample, work, spare)
             first = end
             continue
         slopes = run_tile(packed, kink, lanes, True, x, first, y, work, active)
