@@ -16,31 +16,41 @@ from typing import Any
 class _Task:
     """Work that either a helper begins or the caller takes back."""
 
-    __slots__ = ("ended", "error", "turn", "work")
+    __slots__ = ("_ended", "_over", "_tried", "_work", "error")
 
     def __init__(self, work: Callable[[], Any]) -> None:
-        self.work: Callable[[], Any] | None = work
-        self.turn, self.ended = threading.Lock(), threading.Lock()
+        self._work, self._ended = [work], threading.Lock()
+        self._tried = self._over = False
         self.error: BaseException | None = None
-        self.ended.acquire()
+        self._ended.acquire()
 
     def run(self) -> None:
         """Do it, unless it was taken back."""
-        if self.turn.acquire(blocking=False):
-            try:
-                assert self.work is not None
-                self.work()
-            except BaseException as error:
-                self.error = error
-            finally:
-                self.ended.release()
+        self._tried = True
+        try:
+            work = self._taken()
+            if work is not None:
+                work()
+        except BaseException as error:
+            self.error = error
+        finally:
+            self._over = True
+            self._ended.release()
 
-    def taken_back(self) -> bool:
-        """Whether nobody has begun it; then nobody will, and what it holds is let go of."""
-        free = self.turn.acquire(blocking=False)
-        if free:
-            self.work = None
-        return free
+    def _taken(self) -> Callable[[], Any] | None:
+        try:
+            return self._work.pop()
+        except IndexError:  # it was taken back
+            return None
+
+    def take_back(self) -> None:
+        """Nobody who has not begun it will do so, and what it holds is let go of."""
+        self._work.clear()
+
+    def wait(self) -> None:
+        """Wait for whoever has begun it, once it was taken back; whatever interrupts this may do it again."""
+        while self._tried and not self._over:
+            self._ended.acquire(timeout=0.1)
 
 
 _asked: SimpleQueue[_Task] = SimpleQueue()
@@ -69,7 +79,10 @@ def _there_are(helpers: int) -> None:
     while _helpers < helpers:
         with _lock:
             if _helpers < helpers:
-                threading.Thread(target=_serve, args=(_asked,), name=f"refgrad_{_helpers}", daemon=True).start()
+                try:
+                    threading.Thread(target=_serve, args=(_asked,), name=f"refgrad_{_helpers}", daemon=True).start()
+                except RuntimeError:  # the system allows no more, or Python is ending: the caller does it alone
+                    return
                 _helpers += 1
 
 
@@ -91,10 +104,25 @@ def with_help(
             _asked.put(tasks[-1])
         done = mine() is True
     finally:
-        stop()
-        begun = [task for task in tasks if not task.taken_back() and not done]
-        for task in begun:
-            task.ended.acquire()
-    for task in begun:
-        if task.error is not None:
+        _end(tasks, done, stop)
+    for task in tasks:
+        if not done and task.error is not None:
             raise task.error
+
+
+def _end(tasks: list[_Task], done: bool, stop: Callable[[], Any]) -> None:
+    """Take back what nobody has begun, and wait for the rest; Ctrl-C meanwhile is heard afterwards."""
+    interrupt: KeyboardInterrupt | None = None
+    ended = False
+    while not ended:
+        try:
+            stop()
+            for task in tasks:
+                task.take_back()
+            for task in () if done else tasks:
+                task.wait()
+            ended = True
+        except KeyboardInterrupt as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt

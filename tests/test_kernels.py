@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from pathlib import Path
 
 import mpmath
@@ -187,6 +189,51 @@ def refuse(*_):
     pytest.fail("the long way was taken")
 
 
+@pytest.mark.skipif(DISABLE_JIT, reason="a thread that holds Python is not overtaken")
+@every_dtype
+def test_who_calls_knows_whether_others_are_done(dtype):
+    from refgrad.kernels import sharing
+
+    net = refgrad.Network.sequential([(np.ones((300, 300), dtype), None, "tanh")] * 6)
+    x = np.ones((20_000, 300), dtype)
+    arguments, y, shared = net._engines.runner.arguments, np.empty_like(x), np.zeros(sharing.PLACES, np.int64)
+    sharing.shared_value(arguments, x[:0], y[:0], 1, shared, True)  # compiled
+    shared[:] = 0
+    other = threading.Thread(target=sharing.shared_value, args=(arguments, x, y, len(x), shared, False))
+    other.start()
+    while shared[sharing.TAKEN] == 0:
+        time.sleep(0.001)
+    assert sharing.shared_value(arguments, x, y, 1, shared, True) is False
+    other.join()
+    assert sharing.shared_value(arguments, x, y, 1, shared, True) is True
+
+
+def test_after_a_warm_up_nothing_is_compiled(tmp_path):
+    """Neither for values nor for Jacobians, of one sample or of a batch that threads share."""
+    code = """
+import sys, numpy as np, refgrad
+from refgrad.kernels import run
+if sys.argv[1] == "warm":
+    run.warm_up(np.dtype("float32"))
+    sys.exit()
+import numba.core.dispatcher as dispatcher
+def refuse(*_):
+    raise SystemExit("compiled")
+dispatcher._FunctionCompiler.compile = refuse
+net = refgrad.Network.sequential([(np.ones((3, 40), "f4"), None, "relu"), (np.ones((40, 2), "f4"), None, "linear")])
+x = np.ones((200_000, 3), "f4")
+for some in (x[:1].copy(), x[0], x):
+    net(some), net.jacobian(some)
+net.jvp(x[:3], x[:3])
+"""
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path), "REFGRAD_NUM_THREADS": "2"}
+    for stage in ("warm", "ask"):
+        done = subprocess.run(
+            [sys.executable, "-c", code, stage], capture_output=True, text=True, check=False, env=environment
+        )
+        assert done.returncode == 0, done.stderr
+
+
 def test_side_by_side_serves_few_vectors_and_units_that_stay_on():
     def together(*steps, mode="reverse"):
         net = refgrad.Network(network(*steps, shape=(4,)))
@@ -284,7 +331,7 @@ def test_neighbours_and_threads_change_no_bit(name, dtype, mode, near, monkeypat
         ]
         for place, found in enumerate(whole):
             joined = np.concatenate([part[place] for part in parts])
-            np.testing.assert_array_equal(joined, found[: len(joined)])
+            assert joined.tobytes() == found[: len(joined)].tobytes()  # signs of zeros too
     product = net.jvp(x, np.ones_like(x), engine="numba")[1]
     np.testing.assert_array_equal(net.jvp(x[3:10], np.ones_like(x[3:10]), engine="numba")[1], product[3:10])
 

@@ -8,6 +8,7 @@ import inspect
 import multiprocessing
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import threading
@@ -426,7 +427,7 @@ def test_the_caller_does_what_busy_threads_do_not_begin(monkeypatch):
         chunks.each(done.append, 9, 1, threads=2)
         assert [piece.start for piece in done] == [*range(9)]
         waiting = helpers._asked.get()
-        assert waiting.work is None  # what was taken back keeps no arrays
+        assert waiting._work == []  # what was taken back keeps no arrays
         free.set()
 
 
@@ -574,6 +575,34 @@ def test_others_have_ended_when_the_caller_fails():
     with pytest.raises(KeyboardInterrupt):
         helpers.with_help(work, work, 1)
     assert ended
+
+
+def test_ctrl_c_while_the_caller_waits_is_heard_when_others_have_ended():
+    """The main thread's own interruption, sent by a helper that is still at work."""
+    ended, begun = [], threading.Event()
+
+    def theirs():
+        begun.set()
+        time.sleep(0.1)
+        for _ in range(2):
+            signal.raise_signal(signal.SIGINT)
+            time.sleep(0.1)
+        ended.append(True)
+
+    with pytest.raises(KeyboardInterrupt):
+        helpers.with_help(lambda: begun.wait(10) and None, theirs, 1)
+    assert ended
+
+
+def test_where_no_thread_can_be_started_the_caller_does_it_alone(monkeypatch):
+    def refuse(*_):
+        raise RuntimeError
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    done = []
+    with helpers_of_its_own(monkeypatch, SimpleQueue()):
+        chunks.each(done.append, 9, 1, threads=4)
+    assert [piece.start for piece in done] == [*range(9)]
 
 
 def test_an_error_of_a_helper_reaches_the_caller_unless_all_is_done():

@@ -30,12 +30,12 @@ def start(packed: Any, cut: Any, way: Any, unit: Any, lanes: Any, work: Any, slo
         at, factors = to + j * lanes, of_next + j * lanes
         if by_row:
             times(work, at, work, of_unit, entry, work, factors if sloped else -1, lanes)
-        elif sloped:
-            times(work, at, work, factors, entry, work, -1, lanes)
         else:
             row = window(work, at, lanes)
             for lane in range(lanes):
                 row[lane] = entry
+            if sloped:
+                times(work, at, work, at, work.dtype.type(1), work, factors, lanes)
 
 
 @inline

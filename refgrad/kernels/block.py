@@ -1,4 +1,4 @@
-"""The micro-kernel: a few rows of a product with one panel of columns, its sums held in vector registers.
+"""The micro-kernel: a few rows of a product with a panel of columns, or several, its sums held in vector registers.
 
     out[r, :] = Σ_i left[r, k_i] · panel[k_i, :]        r < rows ≤ ROWS, i < count, in this order of i
 

@@ -14,7 +14,7 @@ from typing import Any
 from refgrad.kernels.block import dense_plus, dense_times, listed_plus, listed_times
 from refgrad.kernels.compiling import inline
 from refgrad.kernels.listing import nonzero
-from refgrad.kernels.loops import PANELS, ROWS
+from refgrad.kernels.loops import PANELS, ROWS, most_panels
 from refgrad.kernels.packing import (
     BIAS,
     END,
@@ -69,10 +69,13 @@ def apply(packed: Any, level: Any, kink: Any, lanes: Any, work: Any, z: Any, slo
         call(function, VALUE, kink, numbers, fixed, work, z, work, spare, units, lanes)
 
 
+_most_panels = inline(most_panels)
+
+
 @inline
 def panels_from(j: Any, columns: Any, panel: Any, rows: Any) -> Any:
     """How many panels so many rows meet at once, from column j on."""
-    return max(1, min(PANELS, ROWS // rows, (columns - j + panel - 1) // panel))
+    return max(1, min(_most_panels(rows), (columns - j + panel - 1) // panel))
 
 
 @inline
@@ -157,8 +160,8 @@ def matrix_from(layers: Any, level: Any, way: Any) -> Any:
 
 
 @inline
-def begin(packed: Any, level: Any, way: Any, work: Any, slopes: Any, to: Any, height: Any) -> Any:
-    """The Jacobian of the first layer on the way, with the slopes at both its ends; returns the level it leads to.
+def begin(packed: Any, level: Any, way: Any, work: Any, slopes: Any, to: Any, height: Any) -> None:
+    """The Jacobian of the first layer on the way, with the slopes at both its ends.
 
     Forward (way = 1) it is T (n_l, n_{l+1}) = W ∘ f′, one row for each number of level l, and the slopes of level l
     itself belong to what comes before, unless it is the input. Backward (way = −1) it is G (n_l, n_{l−1}) = f′ Wᵀ ∘ f′,
@@ -177,17 +180,16 @@ def begin(packed: Any, level: Any, way: Any, work: Any, slopes: Any, to: Any, he
         else:
             for r in range(rows):
                 times(work, out + r * panel, numbers, start + r * panel, work[by_row + r], work, at, panel)
-    return following
 
 
 @inline
-def times_slopes(packed: Any, level: Any, rows: Any, work: Any, slopes: Any, at: Any) -> None:
-    """T[r, j] ← T[r, j] f′(z_j) for the units j of a level, T (rows, n) being in panels."""
+def times_slopes(packed: Any, level: Any, rows: Any, work: Any, slopes: Any, at: Any, height: Any) -> None:
+    """T[r, j] ← T[r, j] f′(z_j) for the units j of a level, T (rows, n) being in panels with room for `height` rows."""
     layers = packed[0]
     if has_slopes(layers, level):
         panel, start = layers[0, PANEL], slopes + layers[level, UNITS]
         for j in range(0, layers[level, WIDTH], panel):
-            times_columns(work, at + j * rows, work, at + j * rows, rows, work, start + j)
+            times_columns(work, at + j * height, work, at + j * height, rows, work, start + j)
 
 
 @inline

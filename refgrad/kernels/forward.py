@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from refgrad.kernels.chain import all_listed, apply, begin, has_slopes, move_row, past_layer, sums
+from refgrad.kernels.chain import all_listed, apply, begin, has_slopes, move_row, past_layer, sums, times_slopes
 from refgrad.kernels.compiling import inline
 from refgrad.kernels.listing import nonzero
 from refgrad.kernels.packing import BIAS, PANEL, UNITS, WIDEST, WIDTH
-from refgrad.kernels.scaling import times_columns
 from refgrad.kernels.tails import outputs
 from refgrad.kernels.windows import window
 
@@ -35,7 +34,7 @@ def forward(
     packed: Any, kink: Any, x: Any, first: Any, samples: Any, y: Any, work: Any, slopes: Any, all_units: Any, to: Any,
     active: Any, counts: Any,
 ) -> Any:  # fmt: skip
-    """The values of samples first, …, and where their T (n_in + 1, n_out) are, in panels, the last row being for values.
+    """The values of samples first, …, and where their T (n_in + 1, n_out) are, in panels, the last row for the values.
 
     T of the samples are (n_in + 1) · WIDEST numbers apart. At the start of `work` are three levels' numbers to work in.
     """
@@ -68,10 +67,8 @@ def forward(
             apply(packed, level, kink, 1, work, z, its_slopes, spare)
             if level == 1:
                 begin(packed, 0, 1, work, its_slopes, at, rows)
-            elif has_slopes(layers, level):
-                for j in range(0, layers[level, WIDTH], panel):
-                    block = at + j * rows
-                    times_columns(work, block, work, block, n_in, work, its_slopes + layers[level, UNITS] + j)
+            else:
+                times_slopes(packed, level, n_in, work, its_slopes, at, rows)
             if level < last:
                 move_row(layers, level, work, z, at, rows, n_in, True)
                 counts[sample] = not_off(layers, level, work, z, its_slopes, spare, active, sample * widest)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import llvmlite.binding
 import numpy as np
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, overload
 
-from refgrad.kernels.vectors import spread, vector_bytes
+from refgrad.kernels.vectors import size_of, spread, vector_bytes
 from refgrad.kernels.windows import window
 
 _INT, _PLACE = ir.IntType(64), ir.IntType(32)
@@ -33,7 +32,7 @@ def _compressed(typing, values, start, count, active, first):  # type: ignore[no
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         held = [context.make_array(signature.args[place])(context, builder, arguments[place]).data for place in (0, 3)]
         number = held[0].type.pointee
-        size = number.get_abi_size(llvmlite.binding.create_target_data(""))
+        size = size_of(number)
         lanes = vector_bytes() // size
         kind, places = ir.VectorType(number, lanes), ir.VectorType(_PLACE, lanes)
         mask = ir.VectorType(ir.IntType(1), lanes)

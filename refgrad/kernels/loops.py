@@ -69,9 +69,12 @@ class Loop:
     def _define(self) -> None:
         """Choose the body by the number of panels, or of vectors of a narrow one, and by that of rows."""
         builder = ir.IRBuilder(self.function.append_basic_block("entry"))
-        leave = self.function.append_basic_block("leave")
-        ir.IRBuilder(leave).ret_void()
-        several = {panels: self.function.append_basic_block(f"panels{panels}") for panels in range(1, PANELS + 1)}
+        leave = self.function.append_basic_block("none")  # loud, where nothing would be written
+        stop = ir.IRBuilder(leave)
+        stop.call(stop.module.declare_intrinsic("llvm.trap", (), ir.FunctionType(ir.VoidType(), ())), ())
+        stop.unreachable()
+        most = PANELS if self.form == "listed" else 1
+        several = {panels: self.function.append_basic_block(f"panels{panels}") for panels in range(1, most + 1)}
         by_panels = builder.switch(self.given["panels"], leave)
         for panels, block in several.items():
             by_panels.add_case(_const(panels), block)
@@ -82,7 +85,7 @@ class Loop:
         for block, panels, vectors in ((narrow, 1, 1), (whole, 1, 2), *((each, q, 2) for q, each in several.items())):
             by_rows = ir.IRBuilder(block).switch(self.given["rows"], leave)
             for rows in range(1, ROWS + 1):
-                if panels <= (most_panels(rows) if self.form == "listed" else 1):
+                if panels <= most_panels(rows):
                     body = self.function.append_basic_block(f"rows{rows}")
                     by_rows.add_case(_const(rows), body)
                     self._body(ir.IRBuilder(body), rows, panels, vectors)

@@ -17,16 +17,16 @@ from refgrad.kernels.rows import rows
 from refgrad.kernels.values import value
 from refgrad.kernels.windows import numbers_at, places_at
 
-LEVELS, STEPS, NUMBERS, CUT, GROUP, PLACES = 0, 2, 4, 6, 7, 8
+LEVELS, STEPS, NUMBERS, KINK, CUT, GROUP, PLACES = 0, 2, 4, 6, 7, 8, 9
 """In a header: address and length of each array, then how `rows` is to run."""
 
 
-def header(packed: tuple[Index, Index, Array], cut: int, group: int) -> Index:
+def header(packed: tuple[Index, Index, Array], kink: int, cut: int, group: int) -> Index:
     """What stands at the address that kernels are given; it and the arrays are to be kept alive."""
     made = np.zeros(PLACES, np.int64)
     for place, array in zip((LEVELS, STEPS, NUMBERS), packed, strict=True):
         made[place : place + 2] = array.ctypes.data, len(array)
-    made[CUT], made[GROUP] = cut, group
+    made[KINK], made[CUT], made[GROUP] = kink, cut, group
     return made
 
 
@@ -48,6 +48,6 @@ def plain_value(network: Any, x: Any, y: Any) -> None:
 
 @kernel
 def plain_rows(network: Any, x: Any, y: Any, jacobian: Any) -> None:
-    """`rows` of the network whose header is at an address, with Keras's slopes on kinks."""
+    """`rows` of the network whose header is at an address."""
     told = places_at(network, 1, PLACES)
-    rows(packed_at(told, x), 0, told[0, CUT], told[0, GROUP], x, y, jacobian)
+    rows(packed_at(told, x), told[0, KINK], told[0, CUT], told[0, GROUP], x, y, jacobian)

@@ -52,7 +52,7 @@ def products(
                     if not forward:
                         pulled(layers, outputs, work, row, layers[start, WIDTH], spare)
                     move_row(layers, start, work, row, at, k, r, True)
-                times_slopes(packed, start, k, work, tile + sample * units, at)
+                times_slopes(packed, start, k, work, tile + sample * units, at, k)
             found = go_on(
                 packed, start, stop, k, samples, work, tile, units, to, to + group * size, size, active, counts
             )

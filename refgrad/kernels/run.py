@@ -28,7 +28,7 @@ from refgrad.ops.op import KinkPolicy
 NOT_INSTALLED = "numba is not installed: pip install numba, or refgrad's extra 'jit'"
 
 _SECOND_CACHE = 512
-"""KiB of a core's second cache where the system does not say: the least there is in machines sold since 2017."""
+"""KiB of a core's second cache where the system does not say."""
 
 _STATED = Path("/sys/devices/system/cpu/cpu0/cache/index2/size")
 """Where Linux says it, as 2048K."""
@@ -103,6 +103,11 @@ def warm_up(dtype: np.dtype[Any]) -> None:
     runner.value(x, x.copy())
     runner.value_and_jacobian(x, cut(runner.program, "auto"), "keras", x.copy(), x.copy())
     runner.products(x, x[None], 0, "forward", "keras", x.copy(), x[None])
+    runner.brief(cut(runner.program, "auto"), 1, 1, lambda _: 1)(x)
+    runner.brief_value(1, 1, lambda _: 1)(x)
+    two = np.ones((2, 1), dtype)
+    runner.value(two, two.copy(), 2)
+    runner.value_and_jacobian(two, cut(runner.program, "auto"), "keras", two.copy(), two.copy(), 2)
     wide = np.ones((1, 1))
     look_up(Staircase(wide[0], wide[0], wide, wide), x[0], x.copy(), x.copy())
 
@@ -133,7 +138,7 @@ class Runner:
     def group(self, vectors: int) -> int:
         """How many samples pass through a layer together: as many as stay in the cache, if the weights do not."""
         numbers = self.arguments[2]
-        room = near() // (2 * vectors * self.widest * numbers.itemsize)
+        room = near() // (2 * max(1, vectors) * self.widest * numbers.itemsize)
         return 1 if numbers.nbytes // 2 <= near() else max(1, min(self.panel, room))
 
     def samples_together(self, cut: Cut) -> int:
@@ -212,7 +217,7 @@ class Runner:
     def brief(self, cut: Cut, few: float, most: float, threads: Threads) -> Callable[[Any], tuple[Array, Array] | None]:
         """`value_and_jacobian` in new arrays for what fits, or None, as `brief_value`.
 
-        What was looked up beforehand takes longer than one sample of a small network.
+        To look up what does not depend on x takes longer than one sample of a small network.
         """
         fits, dtype, n_in, n_out = self.fitting(most), self.dtype, self.program.widths[0], self.program.widths[-1]
         told, empty = self._header(cut.level, self.samples_together(cut)), np.empty
@@ -232,7 +237,7 @@ class Runner:
         return value_and_jacobian
 
     def _header(self, cut: int, group: int) -> Any:
-        return _compiled("plain").header(self.arguments, cut, group)
+        return _compiled("plain").header(self.arguments, POLICIES.index("keras"), cut, group)
 
     def products(
         self, x: Array, vectors: Array, first: int, direction: Direction, kink: KinkPolicy, y: Array, results: Array
@@ -242,6 +247,9 @@ class Runner:
         x (samples, n_in), y (samples, n_out); of the whole batch vectors (k, batch, m), results (k, batch, n). All are
         contiguous.
         """
+        if len(vectors) == 0:
+            self.value(x, y)
+            return
         _compiled("products").products(
             self.arguments, POLICIES.index(kink), direction == "forward", self.group(len(vectors)), first, _plain(x),
             _plain(vectors, 2), _plain(y), _plain(results, 2),

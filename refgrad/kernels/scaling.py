@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import llvmlite.binding
 from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, overload
 
-from refgrad.kernels.vectors import panel_width, product, spread, times_vector, vector_bytes
+from refgrad.kernels.vectors import panel_width, product, size_of, spread, times_vector, vector_bytes
 
 _INT = ir.IntType(64)
 
@@ -25,7 +24,7 @@ def times(out: Any, o0: int, left: Any, l0: int, factor: Any, factors: Any, f0: 
 
 def _loop(sloped: bool, context: Any, builder: Any, arrays: Any, starts: Any, factor: Any, count: Any) -> None:
     number = factor.type
-    lanes = vector_bytes() // number.get_abi_size(llvmlite.binding.create_target_data(""))
+    lanes = vector_bytes() // size_of(number)
     vector, step = ir.VectorType(number, lanes), ir.Constant(_INT, lanes)
     factor = spread(builder, factor, lanes)
     begin, loop, done = (
@@ -38,7 +37,7 @@ def _loop(sloped: bool, context: Any, builder: Any, arrays: Any, starts: Any, fa
         builder.bitcast(builder.gep(array, [builder.add(start, i)]), vector.as_pointer())
         for array, start in zip(arrays, starts, strict=True)
     ]
-    align = number.get_abi_size(llvmlite.binding.create_target_data(""))
+    align = size_of(number)
     scaled = builder.fmul(builder.load(places[1], align=align), factor)
     if sloped:
         scaled = times_vector(builder, scaled, builder.load(places[2], align=align))
@@ -95,7 +94,7 @@ def _times_columns(typing, out, o0, left, l0, rows, factors, f0):  # type: ignor
             for kind, place in zip(kinds, (0, 2, 5), strict=True)
         )
         number = out.type.pointee
-        align = number.get_abi_size(llvmlite.binding.create_target_data(""))
+        align = size_of(number)
         lanes = vector_bytes() // align
 
         def vector(base: Any, row: Any, half: int) -> Any:

@@ -14,8 +14,7 @@ from refgrad.kernels.turning import turn
 from refgrad.kernels.windows import window
 
 FEW = 4
-"""Up to so many samples go one by one: a tile costs the same however full it is."""
-
+"""Up to so many samples go one by one: a tile of one vector costs the same however full it is."""
 
 SIDE_BY_SIDE = 8
 """Samples whose slopes are gathered together: a square of numbers that is turned over in registers."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-import llvmlite.binding
 from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, overload
 
 from refgrad.kernels.compiling import inline
+from refgrad.kernels.vectors import size_of
 from refgrad.kernels.windows import window
 
 _INT = ir.IntType(64)
@@ -47,7 +47,7 @@ def _square(typing, source, s0, s_row, target, t0, t_row):  # type: ignore[no-un
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
         held = [context.make_array(signature.args[place])(context, builder, arguments[place]).data for place in (0, 3)]
-        size = held[0].type.pointee.get_abi_size(llvmlite.binding.create_target_data(""))
+        size = size_of(held[0].type.pointee)
         side = _side(size)
         vector = ir.VectorType(held[0].type.pointee, side)
 

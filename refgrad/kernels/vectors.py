@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import llvmlite.binding
 import numpy as np
 from llvmlite import ir
 
@@ -11,8 +12,13 @@ from refgrad.kernels.compiling import features
 
 
 def vector_bytes() -> int:
-    """Bytes of a vector register of this machine: 64 with AVX-512, else 32."""
+    """Bytes of a vector register of this machine: 64 with AVX-512, also of shorter vectors, else 32."""
     return 64 if {"+avx512f", "+avx512vl"} <= set(features().split(",")) else 32
+
+
+def size_of(number: Any) -> int:
+    """Bytes of a number of LLVM's."""
+    return int(number.get_abi_size(llvmlite.binding.create_target_data("")))
 
 
 def panel_width(dtype: np.dtype[Any]) -> int:
