@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from refgrad.kernels.chain import has_slopes, matrix_from, transposed
+from refgrad.kernels.chain import has_slopes, matrix_from, transposed_times
 from refgrad.kernels.compiling import inline
 from refgrad.kernels.packing import PANEL, UNITS, WIDTH
 from refgrad.kernels.scaling import times
@@ -47,10 +47,9 @@ def follow(packed: Any, level: Any, stop: Any, lanes: Any, work: Any, slopes: An
         following = level + way
         before, units = layers[level, WIDTH], layers[following, WIDTH]
         factors = slopes + layers[following, UNITS] * lanes if has_slopes(layers, following) else -1
-        transposed(
-            matrix_from(layers, level, way), before, units, layers[0, PANEL], lanes, numbers, work, here, there, -1,
-            factors,
-        )  # fmt: skip
+        transposed_times(
+            matrix_from(layers, level, way), before, units, layers[0, PANEL], lanes, numbers, work, here, there, factors
+        )
         here, there = there, here
         level = following
     return here

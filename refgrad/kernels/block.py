@@ -31,7 +31,7 @@ def listed_plus(
     rows: int, panels: int, left: Any, l0: int, jump: int, active: Any, a0: int, count: int,
     panel: Any, p0: int, stride: int, out: Any, o0: int, out_row: int, out_panel: int, width: int, ends: Any, e0: int,
 ) -> None:  # fmt: skip
-    """For each of some panels q, whole ones if there are several, and columns j < width ≤ P:
+    """For each of some panels q and columns j < width, which is P or, of one panel, P / 2:
 
     out[o0 + r·out_row + q·out_panel + j]
         = Σ_i left[l0 + r·P + ⌊k_i / P⌋·jump + k_i mod P] · panel[p0 + q·stride + k_i·P + j] + ends[e0 + q·P + j]
@@ -53,7 +53,7 @@ def listed_times(
     rows: int, panels: int, left: Any, l0: int, jump: int, active: Any, a0: int, count: int,
     panel: Any, p0: int, stride: int, out: Any, o0: int, out_row: int, out_panel: int, width: int, ends: Any, e0: int,
 ) -> None:  # fmt: skip
-    """The same with factors in the place of summands, or with nothing if e0 < 0."""
+    """The same with factors in the place of summands, or with nothing if e0 < 0; of one panel, any width ≤ P."""
     all_columns = panel_width(out.dtype)
     nothing = np.zeros(panels * all_columns, out.dtype)
     listed_plus(
@@ -69,7 +69,7 @@ def dense_plus(
     rows: int, left: Any, l0: int, step: int, count: int,
     panel: Any, p0: int, stride: int, out: Any, o0: int, out_row: int, width: int, ends: Any, e0: int,
 ) -> None:  # fmt: skip
-    """out[o0 + r·out_row + j] = Σ_k left[l0 + k·step + r] · panel[p0 + k·stride + j] + ends[e0 + r], j < width ≤ P."""
+    """out[o0 + r·out_row + j] = Σ_k left[l0 + k·step + r] · panel[p0 + k·stride + j] + ends[e0 + r], j < P or P / 2."""
     for r in range(rows):
         total = np.zeros(width, out.dtype)
         for k in range(count):
@@ -81,7 +81,7 @@ def dense_times(
     rows: int, left: Any, l0: int, step: int, count: int,
     panel: Any, p0: int, stride: int, out: Any, o0: int, out_row: int, width: int, ends: Any, e0: int,
 ) -> None:  # fmt: skip
-    """The same times ends[e0 + r·stride + j] in the place of the summands, or with nothing if e0 < 0."""
+    """The same times ends[e0 + r·stride + j] in the place of summands, or with nothing if e0 < 0; any width ≤ P."""
     dense_plus(rows, left, l0, step, count, panel, p0, stride, out, o0, out_row, width, ends, -1)
     for r in range(rows if e0 >= 0 else 0):
         start, factors = o0 + r * out_row, e0 + r * stride

@@ -92,7 +92,7 @@ def sums(packed: Any, level: Any, lanes: Any, work: Any, a: Any, z: Any, active:
                 work, z + j, 0, panel, panel, numbers, layers[level, BIAS] + j,
             )  # fmt: skip
     else:
-        transposed(layers[level, PUSH], before, units, panel, lanes, numbers, work, a, z, layers[level, BIAS], -1)
+        transposed(layers[level, PUSH], before, units, panel, lanes, numbers, work, a, z, layers[level, BIAS])
 
 
 @inline
@@ -104,26 +104,35 @@ def block_of(rows: Any) -> Any:
 
 @inline
 def transposed(
-    matrix: Any, before: Any, units: Any, panel: Any, lanes: Any, numbers: Any, work: Any, a: Any, z: Any, bias: Any,
-    slopes: Any,
-) -> None:  # fmt: skip
-    """Z = Mᵀ A + b, or Mᵀ A ∘ f′, for M (before, units) in panels, A (before, lanes) and Z (units, lanes).
-
-    b is in `numbers` at `bias`, or if that is negative f′ (units, lanes) in `work` at `slopes`, or nowhere.
-    """
+    matrix: Any, before: Any, units: Any, panel: Any, lanes: Any, numbers: Any, work: Any, a: Any, z: Any, bias: Any
+) -> None:
+    """Z = Mᵀ A + b for M (before, units) in panels, A (before, lanes), Z (units, lanes), and b in `numbers`."""
     for j in range(0, units, panel):
         last = min(j + panel, units)
         row = j
         while row < last:
             rows = block_of(last - row)
-            start, out = matrix + j * before + row - j, z + row * lanes
-            if bias >= 0:
-                dense_plus(
-                    rows, numbers, start, panel, before, work, a, lanes, work, out, lanes, lanes, numbers, bias + row
-                )  # fmt: skip
-            else:
-                at = slopes + row * lanes if slopes >= 0 else -1
-                dense_times(rows, numbers, start, panel, before, work, a, lanes, work, out, lanes, lanes, work, at)
+            dense_plus(
+                rows, numbers, matrix + j * before + row - j, panel, before, work, a, lanes,
+                work, z + row * lanes, lanes, lanes, numbers, bias + row,
+            )  # fmt: skip
+            row += rows
+
+
+@inline
+def transposed_times(
+    matrix: Any, before: Any, units: Any, panel: Any, lanes: Any, numbers: Any, work: Any, a: Any, z: Any, slopes: Any
+) -> None:
+    """Z = Mᵀ A ∘ f′, f′ (units, lanes) being in `work`, or nowhere where `slopes` is negative."""
+    for j in range(0, units, panel):
+        last = min(j + panel, units)
+        row = j
+        while row < last:
+            rows = block_of(last - row)
+            dense_times(
+                rows, numbers, matrix + j * before + row - j, panel, before, work, a, lanes,
+                work, z + row * lanes, lanes, lanes, work, slopes + row * lanes if slopes >= 0 else -1,
+            )  # fmt: skip
             row += rows
 
 
@@ -132,12 +141,11 @@ def evaluate(
     packed: Any, kink: Any, lanes: Any, work: Any, here: Any, there: Any, slopes: Any, spare: Any, active: Any
 ) -> Any:
     """Take a tile at `here` through all layers; returns where the outputs are, `here` or `there`."""
-    layers = packed[0]
-    apply(packed, 0, kink, lanes, work, here, slopes, spare)
-    for level in range(1, len(layers)):
-        sums(packed, level, lanes, work, here, there, active)
-        apply(packed, level, kink, lanes, work, there, slopes, spare)
-        here, there = there, here
+    for level in range(len(packed[0])):
+        if level > 0:
+            sums(packed, level, lanes, work, here, there, active)
+            here, there = there, here
+        apply(packed, level, kink, lanes, work, here, slopes, spare)
     return here
 
 

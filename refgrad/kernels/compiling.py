@@ -65,6 +65,12 @@ def cached(function: Callable[..., Any], compiled: Callable[..., Any]) -> Any:
         return compiled(function, cache=False)
 
 
+def called(function: Callable[..., Any]) -> Any:
+    """A function that kernels call, where `inline` would compile it in many places and the call costs little."""
+    function.__qualname__ = f"{function.__name__}-{digest()}"
+    return jit(function)
+
+
 def kernel(function: Callable[..., Any]) -> Any:
     """A function that Python calls."""
     return cached(function, jit)

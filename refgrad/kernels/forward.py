@@ -13,6 +13,7 @@ from refgrad.kernels.compiling import inline
 from refgrad.kernels.listing import nonzero
 from refgrad.kernels.packing import BIAS, PANEL, UNITS, WIDEST, WIDTH
 from refgrad.kernels.tails import outputs
+from refgrad.kernels.tiles import copy
 from refgrad.kernels.windows import window
 
 
@@ -55,9 +56,7 @@ def forward(
         for sample in range(samples):
             at, its_slopes = here + sample * size, slopes + sample * all_units
             if level == 1:
-                given = window(x.reshape(-1), (first + sample) * n_in, n_in)
-                for i in range(n_in):
-                    work[a + i] = given[i]
+                copy(x.reshape(-1), (first + sample) * n_in, n_in, work, a)
                 apply(packed, 0, kink, 1, work, a, its_slopes, spare)
                 sums(packed, 1, 1, work, a, z, active[sample * widest :])
             else:
@@ -74,7 +73,5 @@ def forward(
                 counts[sample] = not_off(layers, level, work, z, its_slopes, spare, active, sample * widest)
             else:
                 outputs(layers, n_out, 1, work, z)
-                result = window(y.reshape(-1), (first + sample) * n_out, n_out)
-                for j in range(n_out):
-                    result[j] = work[z + j]
+                copy(work, z, n_out, y.reshape(-1), (first + sample) * n_out)
     return here

@@ -146,8 +146,12 @@ class Loop:
         return builder.gep(base, [builder.mul(self.given[by], _const(times))]) if times else base
 
     def _end(self, builder: Any, results: Any, vectors: int) -> None:
-        """Write the sums to `out`, each with its ending if there is one."""
+        """Write the sums to `out`, each with its ending; a factor may be missing, and columns may be cut off there."""
         ends = self.given["ends"]
+        if self.ending == "plus":
+            self._store_whole(builder, self._ended(builder, results), vectors)
+            builder.ret_void()
+            return
         with builder.if_else(builder.icmp_unsigned("==", ends, ir.Constant(ends.type, None))) as (bare, ended):
             with bare:
                 self._store(builder, results, vectors)
@@ -171,10 +175,12 @@ class Loop:
     def _store(self, builder: Any, results: Any, vectors: int) -> None:
         """Write whole vectors, or of the last one what is within the width."""
         width = self.given["width"]
+        if len(results[0]) > vectors:
+            self._store_whole(builder, results, vectors)
+            return
         with builder.if_else(builder.icmp_signed("==", width, self._half(vectors))) as (whole, part):
             with whole:
-                for vector, place, _ in self._targets(builder, results, vectors):
-                    builder.store(vector, place, align=self.align)
+                self._store_whole(builder, results, vectors)
             with part:
                 order = ir.Constant(ir.VectorType(_INT, self.lanes), list(range(self.lanes)))
                 masks = [
@@ -183,6 +189,10 @@ class Loop:
                 ]
                 for vector, place, half in self._targets(builder, results, vectors):
                     builder.call(self.masked_store, [vector, place, ir.IntType(32)(self.align), masks[half]])
+
+    def _store_whole(self, builder: Any, results: Any, vectors: int) -> None:
+        for vector, place, _ in self._targets(builder, results, vectors):
+            builder.store(vector, place, align=self.align)
 
     def _targets(self, builder: Any, results: Any, vectors: int) -> Iterator[tuple[Any, Any, int]]:
         """Each vector of the results, where it goes, and which of its panel's it is."""

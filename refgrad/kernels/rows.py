@@ -6,7 +6,7 @@ from typing import Any
 
 from refgrad.kernels.beside import tile_of_jacobians
 from refgrad.kernels.block import dense_times
-from refgrad.kernels.chain import active_units, begin, block_of, go_on, past_layer
+from refgrad.kernels.chain import active_units, begin, block_of, past_layer
 from refgrad.kernels.compiling import inline, kernel
 from refgrad.kernels.forward import forward
 from refgrad.kernels.listing import SPARE
@@ -19,38 +19,32 @@ from refgrad.kernels.windows import borrowed, keep, window
 
 @inline
 def one_way(
-    packed: Any, cut: Any, way: Any, samples: Any, work: Any, slopes: Any, to: Any, active: Any, counts: Any
-) -> Any:
+    packed: Any, cut: Any, way: Any, samples: Any, work: Any, slopes: Any, to: Any, active: Any, counts: Any,
+    jacobian: Any, start: Any,
+) -> Any:  # fmt: skip
     """From the cut forward to the outputs (way = 1) or backward to the inputs; returns where the T (rows, n) are then.
 
-    `to` has room for two T of each sample; the results are as far apart.
+    `to` has room for two T of each sample; the results are as far apart. What comes backward from the outputs are rows
+    of J: the last product writes them to jacobian[start:] itself, if start is not negative, and if there is one.
     """
     layers = packed[0]
     rows, units, stop = layers[cut, WIDTH], all_units(layers), len(layers) - 1 if way > 0 else 0
-    size = rows * layers[0, WIDEST]
+    size, n_in = rows * layers[0, WIDEST], layers[0, WIDTH]
+    here, there, level = to, to + samples * size, cut + way
     for sample in range(samples):
         begin(packed, cut, way, work, slopes + sample * units, to + sample * size, rows)
-    return go_on(
-        packed, cut + way, stop, rows, samples, work, slopes, units, to, to + samples * size, size, active, counts
-    )
-
-
-@inline
-def backward(
-    packed: Any, samples: Any, work: Any, slopes: Any, to: Any, active: Any, counts: Any, jacobian: Any, start: Any
-) -> None:
-    """From the outputs to the inputs: what the last product makes are rows of J, at jacobian[start:]."""
-    layers = packed[0]
-    last, rows, units, n_in = len(layers) - 1, layers[-1, WIDTH], all_units(layers), layers[0, WIDTH]
-    size = rows * layers[0, WIDEST]
-    for sample in range(samples):
-        begin(packed, last, -1, work, slopes + sample * units, to + sample * size, rows)
-    here = go_on(packed, last - 1, 1, rows, samples, work, slopes, units, to, to + samples * size, size, active, counts)
-    active_units(layers, 1, samples, work, slopes, units, active, counts)
-    past_layer(
-        packed, 1, -1, rows, samples, work, slopes, units, here, size, active, counts,
-        jacobian, start, rows * n_in, n_in,
-    )  # fmt: skip
+    while level != stop:
+        active_units(layers, level, samples, work, slopes, units, active, counts)
+        out, place, out_size, out_row = work, there, size, layers[0, PANEL]
+        if start >= 0 and level + way == stop:
+            out, place, out_size, out_row = jacobian, start, rows * n_in, n_in
+        past_layer(
+            packed, level, way, rows, samples, work, slopes, units, here, size, active, counts,
+            out, place, out_size, out_row,
+        )  # fmt: skip
+        here, there = there, here
+        level += way
+    return here
 
 
 @inline
@@ -104,21 +98,21 @@ def jacobians(
     """The Jacobians of samples first, … whose slopes are in `work` one sample after the other."""
     layers = packed[0]
     last, n_out, n_in = len(layers) - 1, layers[-1, WIDTH], layers[0, WIDTH]
-    size, start, pushes = layers[cut, WIDTH] * layers[0, WIDEST], first * n_out * n_in, to
-    if cut == last and last > 1:
-        backward(packed, samples, work, slopes, to, active, counts, jacobian, start)
-    else:
-        if cut < last:
-            pushes = one_way(packed, cut, 1, samples, work, slopes, to, active, counts)
-        pulls = to + 2 * samples * size if cut < last else to
-        if cut > 0:
-            pulls = one_way(packed, cut, -1, samples, work, slopes, pulls, active, counts)
-        for sample in range(samples):
-            place, pushed_to, pulled_to = start + sample * n_out * n_in, pushes + sample * size, pulls + sample * size
-            if 0 < cut < last:
-                multiply(layers, cut, work, pushed_to, pulled_to, jacobian, place)
-            else:
-                write(layers, cut, work, pushed_to if cut == 0 else pulled_to, layers[cut, WIDTH], jacobian, place)
+    size, start = layers[cut, WIDTH] * layers[0, WIDEST], first * n_out * n_in
+    direct = cut == last and last > 1
+    pushes, pulls = to, to + 2 * samples * size if cut < last else to
+    for way in range(-1 if cut > 0 else 1, 2 if cut < last else 0, 2):
+        found = one_way(
+            packed, cut, way, samples, work, slopes, pushes if way > 0 else pulls, active, counts,
+            jacobian, start if direct else -1,
+        )  # fmt: skip
+        pushes, pulls = found if way > 0 else pushes, found if way < 0 else pulls
+    for sample in range(0 if direct else samples):
+        place, pushed_to, pulled_to = start + sample * n_out * n_in, pushes + sample * size, pulls + sample * size
+        if 0 < cut < last:
+            multiply(layers, cut, work, pushed_to, pulled_to, jacobian, place)
+        else:
+            write(layers, cut, work, pushed_to if cut == 0 else pulled_to, layers[cut, WIDTH], jacobian, place)
     for sample in range(first, first + samples):
         past_tail(layers, y, jacobian, sample, work, spare)
 

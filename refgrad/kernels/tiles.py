@@ -40,6 +40,14 @@ def tile_size(layers: Any, lanes: Any, sloped: Any) -> Any:
 
 
 @inline
+def copy(source: Any, start: Any, count: Any, target: Any, to: Any) -> None:
+    """target[to:] ← source[start:], so many numbers."""
+    given, taken = window(source, start, count), window(target, to, count)
+    for i in range(count):
+        taken[i] = given[i]
+
+
+@inline
 def run_tile(
     packed: Any, kink: Any, lanes: Any, sloped: Any, x: Any, first: Any, y: Any, work: Any, active: Any
 ) -> Any:
@@ -50,7 +58,10 @@ def run_tile(
     layers = packed[0]
     samples, size = min(lanes, len(x) - first), lanes * layers[0, WIDEST]
     width = x.shape[1]
-    turn(x.reshape(-1), first * width, samples, width, width, work, 0, lanes)
+    if lanes == 1:
+        copy(x.reshape(-1), first * width, width, work, 0)
+    else:
+        turn(x.reshape(-1), first * width, samples, width, width, work, 0, lanes)
     for lane in range(samples, lanes):
         target = window(work, lane, width, lanes)
         for i in range(width):
@@ -59,7 +70,10 @@ def run_tile(
     at = evaluate(packed, kink, lanes, work, 0, size, slopes, 2 * size, active)
     outputs(layers, y.shape[1], lanes, work, at)
     units = y.shape[1]
-    turn(work, at, units, samples, lanes, y.reshape(-1), first * units, units)
+    if lanes == 1:
+        copy(work, at, units, y.reshape(-1), first * units)
+    else:
+        turn(work, at, units, samples, lanes, y.reshape(-1), first * units, units)
     return slopes
 
 

@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, overload
 
-from refgrad.kernels.compiling import inline
+from refgrad.kernels.compiling import called
 from refgrad.kernels.vectors import size_of
 from refgrad.kernels.windows import window
 
@@ -71,7 +71,7 @@ def _(source, s0, s_row, target, t0, t_row):  # type: ignore[no-untyped-def]
     return lambda source, s0, s_row, target, t0, t_row: _square(source, s0, s_row, target, t0, t_row)
 
 
-@inline
+@called
 def turn(source: Any, s0: Any, rows: Any, columns: Any, s_row: Any, target: Any, t0: Any, t_row: Any) -> None:
     """target[t0 + c·t_row + r] = source[s0 + r·s_row + c] for r < rows and c < columns."""
     side = 32 // source.itemsize
