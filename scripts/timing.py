@@ -25,7 +25,7 @@ def _block(run: Callable[[], Any], calls: int) -> float:
     return (time.perf_counter() - start) / calls
 
 
-def interleaved(ways: Mapping[str, Callable[[], Any]], seconds: float, least: int = 7) -> dict[str, float]:
+def interleaved(ways: Mapping[str, Callable[[], Any]], seconds: float, least: int = 5) -> dict[str, float]:
     """Median seconds a call of each way: blocks in turn until the time is spent, at least so many of each."""
     calls = {}
     for name, run in ways.items():
