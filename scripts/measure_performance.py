@@ -62,16 +62,17 @@ def table(rows: Iterable[dict[str, Any]]) -> list[str]:
 
 def page(found: dict[str, Any]) -> str:
     """The measured part of the page."""
-    first = next(iter(found.values()))
-    about = ", ".join(f"{name} {value}" for name, value in first["machine"].items())
-    loads = ", ".join(f"{part['load before']:.1f}" for part in found.values())
-    lines = [START, "", f"Measured on: {about}. Load of the machine before each table: {loads}.", ""]
+    lines, before = [START, ""], ""
     for name, part in found.items():
+        about = ", ".join(f"{name} {value}" for name, value in part["machine"].items())
+        on = [] if about == before else [f"Measured on: {about}.", ""]
+        before = about
         if name in TABLES:
-            lines += [f"### {TABLES[name][0]}", "", *table(part["rows"]), ""]
+            load = f"Load of the machine before: {part['load before']:.1f}."
+            lines += [f"### {TABLES[name][0]}", "", *on, load, "", *table(part["rows"]), ""]
         else:
             heading, line = LISTS[name]
-            lines += [f"### {heading}", "", *(f"- {line(row)}" for row in part["rows"]), ""]
+            lines += [f"### {heading}", "", *on, *(f"- {line(row)}" for row in part["rows"]), ""]
     return "\n".join([*lines, END])
 
 
