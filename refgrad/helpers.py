@@ -1,7 +1,7 @@
 """Threads that help a caller: they do the same work beside it, and share it out among themselves.
 
-A pool's futures cost 0.03 ms for each call, as much as a hundred samples of a small network. Here whoever takes the work
-out of a task does it, and one lock says that it has ended.
+A pool's futures cost 0.03 ms for each call, as much as a hundred samples of a small network. Here whoever takes the
+work out of a task does it, and one lock says that it has ended.
 """
 
 from __future__ import annotations
