@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -25,7 +24,7 @@ from refgrad.kernels.lower import NotLowered, lower
 from refgrad.kernels.program import Program
 from refgrad.kernels.run import Runner
 from refgrad.options import Engine, Kink, Mode, Options, check
-from refgrad.planning import few, plan, shared_at_once, worth_threads
+from refgrad.planning import WORTH_A_LOOK, few, plan, searched, shared_at_once, worth_threads
 
 PLAIN = Options()
 
@@ -125,7 +124,9 @@ class Engines:
 
     def runs_briefly(self, samples: int) -> bool:
         """Whether the kernels do plain Jacobians in less than it takes to think about threads."""
-        return self.kernels_pay and samples <= few(self.direct.cost)
+        if not self.kernels_pay:
+            return False
+        return samples <= few(self.direct.cost) or (samples < WORTH_A_LOOK and self.table(samples) is not None)
 
     @cached_property
     def brief_values(self) -> float:
@@ -217,8 +218,10 @@ class Engines:
         several = outputs.named or inputs.named or len(self.graph.outputs) > 1 or len(self.graph.inputs) > 1
         table = self.table(samples, options, not several and rows is None and columns is None)
         if table is not None:
-            why = f"a search among {len(table.starts):,} intervals; near a breakpoint, {planned.why}"
-            planned = replace(planned, algorithm="staircase", why=why)
+            # The place of each sample that is left over, and what the chain then gives for it.
+            planned = searched(
+                planned, len(table.starts), options, 8 + 3 * graph.dtype.itemsize * table.slopes.shape[1]
+            )
         runs = runner if isinstance(runner, Runner) and planned.engine == "numba" else None
         return Job(graph, outputs, inputs, block, picked, made, runs, start, planned, options, table)
 

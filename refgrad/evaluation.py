@@ -24,7 +24,7 @@ from refgrad.kernels import run
 from refgrad.kernels.cuts import Cut
 from refgrad.kernels.run import Runner
 from refgrad.options import MAX_BYTES, Kink, Options
-from refgrad.planning import Plan, bytes_per_sample, kernels_at_once, shared_at_once
+from refgrad.planning import Plan, bytes_per_sample, kernels_at_once, looks, shared_at_once
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +113,7 @@ def values(
     if runner is not None and table is None:
         size, sharing, threads = shared_at_once(samples, graph.parameters, threads), threads, 1
     elif runner is not None:
-        size = kernels_at_once(samples, graph.parameters, threads)
+        threads, size = looks(samples, threads)
     each(work, samples, size, threads=threads)
 
 

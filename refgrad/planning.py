@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from refgrad.chunks import samples_within, threads_allowed
@@ -24,6 +24,10 @@ WORTH_A_PIECE = WORTH_A_THREAD // 4
 WORTH_A_WAIT = 2_000_000_000
 """Multiply–adds of each thread that are worth waiting for all of them, some 20 ms."""
 
+WORTH_A_LOOK = 20_000
+"""Samples to look up in a staircase that are worth another thread, or a piece of their own: some 0.2 ms, at 8 to 13 ns
+each. A piece costs 0.05 ms beside them."""
+
 _TILE = 32
 """Samples: a whole number of the kernels' tiles, whatever the machine's vectors."""
 
@@ -38,7 +42,7 @@ class Plan:
 
     `multiply_adds` is counted per sample; `at_once` how many samples are worked on at a time by each of `threads`, and
     `vectors` how many unit vectors. `why` says why this engine and this mode. With the algorithm "staircase" they are
-    those of the chain, which is asked near breakpoints only.
+    those of the chain, which is asked near breakpoints only; samples and threads those of the search.
     """
 
     samples: int
@@ -110,9 +114,26 @@ def kernels_at_once(samples: int, cost: int, threads: int) -> int:
     return -(-least // _TILE) * _TILE
 
 
+def looks(samples: int, allowed: int | None) -> tuple[int, int]:
+    """How many threads look so many samples up in a staircase, and how many at a time: equal pieces."""
+    threads = min(threads_allowed(allowed), 1 + samples // WORTH_A_LOOK)
+    pieces = threads * min(4, max(1, samples // (threads * WORTH_A_LOOK)))
+    return threads, max(1, math.ceil(samples / pieces))
+
+
 def shared_at_once(samples: int, cost: int, threads: int) -> int:
     """Of how many samples a piece is that kernels share out among threads: Ctrl-C comes between two."""
     return -(-threads * WORTH_A_WAIT // max(1, cost)) if threads > 1 else max(1, samples)
+
+
+def searched(planned: Plan, intervals: int, options: Options, bytes_per_sample: int) -> Plan:
+    """The plan where a staircase of so many intervals is asked first: looking up is all the work there is."""
+    why = f"a search among {intervals:,} intervals; near a breakpoint, {planned.why}"
+    threads, at_once = planned.threads, planned.at_once
+    if planned.engine == "numba":
+        threads, at_once = looks(planned.samples, options.threads)
+        at_once = min(at_once, samples_within(_allowed(options, threads), bytes_per_sample))
+    return replace(planned, algorithm="staircase", threads=threads, at_once=at_once, why=why)
 
 
 def plan(samples: int, options: Options, graph: Graph, made: Order, kernels: Cut | str) -> Plan:
@@ -124,9 +145,10 @@ def plan(samples: int, options: Options, graph: Graph, made: Order, kernels: Cut
     if isinstance(kernels, Cut) and (options.engine == "numba" or kernels.cost <= KERNEL_PAYS * made.cost):
         threads = worth_threads(samples, kernels.cost, options.threads)
         at_once = kernels_at_once(samples, kernels.cost, threads)
-        # The kernels write whole Jacobians: a place for them, and what is picked from there, rows before columns.
+        # The kernels write whole Jacobians: a place for them, and what is picked from there, rows before columns. A
+        # thread that comes too late to help still holds the place of the piece before.
         whole = size(graph, graph.outputs[0]) * size(graph, graph.inputs[0])
-        at_once = min(at_once, samples_within(_allowed(options, threads), 3 * graph.dtype.itemsize * whole))
+        at_once = min(at_once, samples_within(_allowed(options, threads), (2 + threads) * graph.dtype.itemsize * whole))
         why = f"{kernels.mode} is what the kernels do with least" if options.mode == "auto" else counted
         return Plan(samples, "numba", kernels.mode, kernels.cost, at_once, kernels.vectors, threads, why)
     threads = options.threads or 1

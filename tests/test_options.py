@@ -335,6 +335,7 @@ def test_gradient_of_several_numbers_is_refused():
 def test_the_number_of_threads_changes_nothing(engine, monkeypatch):
     x = np.linspace(-10, 20, 5000, dtype="f4")[:, None]
     monkeypatch.setattr("refgrad.planning.WORTH_A_THREAD", 10_000)
+    monkeypatch.setattr("refgrad.planning.WORTH_A_LOOK", 1_000)
     plans = [ONE.plan(len(x), engine=engine, threads=n, max_bytes=10**6) for n in (1, 3)]
     assert [plan.threads for plan in plans] == [1, 3]
     one, three = (ONE.jacobian(x, engine=engine, threads=n, max_bytes=10**6) for n in (1, 3))
@@ -634,7 +635,7 @@ BOTTLE = [(np.ones(shape), None, "tanh") for shape in ((200, 50), (50, 8), (8, 5
 def test_temporaries_stay_within_max_bytes(layers, options):
     net = refgrad.Network.sequential(layers)
     x = np.ones((1000, len(layers[0][0])))
-    net.jacobian(x, **options)  # what is loaded once is no temporary
+    net.jacobian(x, **options, max_bytes=2**20)  # what is loaded once is no temporary
     tracemalloc.start()
     try:
         kept = net.jacobian(x, **options, max_bytes=2**20)

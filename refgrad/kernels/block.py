@@ -23,7 +23,9 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, overload
 
-from refgrad.kernels.loops import Loop
+from refgrad.kernels.linking import name as linked_name
+from refgrad.kernels.loops import arguments as order_of
+from refgrad.kernels.loops import declared
 from refgrad.kernels.vectors import panel_width, product
 
 
@@ -100,7 +102,8 @@ def _call(form: str, ending: str, context: Any, builder: Any, signature: Any, ar
     names = _LISTED if form == "listed" else _DENSE
     given = dict(zip(names, arguments, strict=True))
     kinds = dict(zip(names, signature.args, strict=True))
-    loop = Loop(builder.module, kinds["left"].dtype, form, ending)
+    dtype = kinds["left"].dtype
+    loop = declared(builder.module, linked_name(form, ending, dtype), dtype)
     passed: dict[str, Any] = {"panels": ir.Constant(ir.IntType(64), 1), "out_panel": ir.Constant(ir.IntType(64), 0)}
     passed["active"] = ir.Constant(ir.IntType(32).as_pointer(), None)
     for name in names:
@@ -111,8 +114,7 @@ def _call(form: str, ending: str, context: Any, builder: Any, signature: Any, ar
             passed[name] = given[name]
     nowhere = builder.icmp_signed("<", given["e0"], ir.Constant(ir.IntType(64), 0))
     passed["ends"] = builder.select(nowhere, ir.Constant(passed["ends"].type, None), passed["ends"])
-    order = ("rows", "panels", "left", "step", "active", "count", "panel", "stride", "out", "out_row", "out_panel")
-    builder.call(loop.function, [passed[name] for name in (*order, "width", "ends")])
+    builder.call(loop, [passed[name] for name in order_of(dtype)])
     return context.get_dummy_value()
 
 

@@ -69,13 +69,13 @@ def apply(packed: Any, level: Any, kink: Any, lanes: Any, work: Any, z: Any, slo
         call(function, VALUE, kink, numbers, fixed, work, z, work, spare, units, lanes)
 
 
-_most_panels = inline(most_panels)
+inline(most_panels)
 
 
 @inline
 def panels_from(j: Any, columns: Any, panel: Any, rows: Any) -> Any:
     """How many panels so many rows meet at once, from column j on."""
-    return max(1, min(_most_panels(rows), (columns - j + panel - 1) // panel))
+    return max(1, min(most_panels(rows), (columns - j + panel - 1) // panel))
 
 
 @inline

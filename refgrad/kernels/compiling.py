@@ -21,6 +21,7 @@ import llvmlite.binding
 import numba
 import numpy as np
 from numba.core.codegen import get_host_cpu_features
+from numba.extending import register_jitable
 
 import refgrad.activations
 
@@ -31,7 +32,7 @@ _SOURCES = tuple(source for room in _ROOMS for source in sorted(room.glob("*.py"
 OPTIONS: dict[str, Any] = {"nopython": True, "error_model": "numpy"}
 jit: Any = partial(numba.njit, nogil=True, error_model="numpy")
 # A called function counts references to every array it is given, which costs more than small layers do.
-inline: Any = partial(jit, forceinline=True)
+inline: Any = register_jitable(nogil=True, error_model="numpy", forceinline=True)
 
 
 def features() -> str:

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from llvmlite import ir
-from numba.core import types
+from numba.core import cgutils, types
 
 from refgrad.kernels.vectors import spread, times_vector, vector_bytes
 
@@ -34,37 +34,38 @@ def _const(number: int) -> Any:
     return ir.Constant(_INT, number)
 
 
-class Loop:
-    """LLVM's function of one dtype, form and ending; its body for each number of rows and panels is a loop over i."""
+def arguments(dtype: Any) -> dict[str, Any]:
+    """What a loop is given, by name."""
+    pointer, places = _TYPES[dtype].as_pointer(), ir.IntType(32).as_pointer()
+    return {
+        "rows": _INT, "panels": _INT, "left": pointer, "step": _INT, "active": places, "count": _INT,
+        "panel": pointer, "stride": _INT, "out": pointer, "out_row": _INT, "out_panel": _INT, "width": _INT,
+        "ends": pointer,
+    }  # fmt: skip
 
-    def __init__(self, module: Any, dtype: Any, form: str, ending: str) -> None:
-        self.number, self.form, self.ending = _TYPES[dtype], form, ending
+
+def declared(module: Any, name: str, dtype: Any) -> Any:
+    """A loop as LLVM's function of a module."""
+    return cgutils.get_or_insert_function(module, ir.FunctionType(ir.VoidType(), arguments(dtype).values()), name)
+
+
+class Loop:
+    """The code of one dtype, form and ending: its body for each number of rows and panels is a loop over i."""
+
+    def __init__(self, function: Any, dtype: Any, form: str, ending: str) -> None:
+        self.function, self.number, self.form, self.ending = function, _TYPES[dtype], form, ending
         self.lanes = vector_bytes() // (dtype.bitwidth // 8)
         self.vector = ir.VectorType(self.number, self.lanes)
         self.align = dtype.bitwidth // 8
-        pointer, places = self.number.as_pointer(), ir.IntType(32).as_pointer()
-        arguments = {
-            "rows": _INT, "panels": _INT, "left": pointer, "step": _INT, "active": places, "count": _INT,
-            "panel": pointer, "stride": _INT, "out": pointer, "out_row": _INT, "out_panel": _INT, "width": _INT,
-            "ends": pointer,
-        }  # fmt: skip
-        name = f"refgrad.{form}.{ending}.{dtype}.{self.lanes}"
-        self.function = module.globals.get(name)
-        if self.function is None:
-            self.function = ir.Function(module, ir.FunctionType(ir.VoidType(), arguments.values()), name)
-            self.function.linkage = "linkonce_odr"
-            self.function.attributes.add("noinline")
-            self.given = dict(zip(arguments, self.function.args, strict=True))
-            kind = f"v{self.lanes}f{dtype.bitwidth}"
-            self.fma = module.declare_intrinsic(
-                f"llvm.fmuladd.{kind}", (), ir.FunctionType(self.vector, [self.vector] * 3)
-            )
-            mask = ir.VectorType(ir.IntType(1), self.lanes)
-            stored = [self.vector, self.vector.as_pointer(), ir.IntType(32), mask]
-            self.masked_store = module.declare_intrinsic(
-                f"llvm.masked.store.{kind}.p0", (), ir.FunctionType(ir.VoidType(), stored)
-            )
-            self._define()
+        self.given = dict(zip(arguments(dtype), function.args, strict=True))
+        module, kind = function.module, f"v{self.lanes}f{dtype.bitwidth}"
+        self.fma = module.declare_intrinsic(f"llvm.fmuladd.{kind}", (), ir.FunctionType(self.vector, [self.vector] * 3))
+        mask = ir.VectorType(ir.IntType(1), self.lanes)
+        stored = [self.vector, self.vector.as_pointer(), ir.IntType(32), mask]
+        self.masked_store = module.declare_intrinsic(
+            f"llvm.masked.store.{kind}.p0", (), ir.FunctionType(ir.VoidType(), stored)
+        )
+        self._define()
 
     def _define(self) -> None:
         """Choose the body by the number of panels, or of vectors of a narrow one, and by that of rows."""

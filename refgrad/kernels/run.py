@@ -125,6 +125,7 @@ class Runner:
 
     def __init__(self, program: Program, dtype: np.dtype[Any]) -> None:
         self.program, self.dtype = program, dtype
+        _compiled("linking").link(dtype)
         self.panel = _compiled("vectors").panel_width(dtype)
         packed = pack(program, dtype, self.panel)
         steps = packed.steps.copy()
