@@ -14,7 +14,7 @@ from refgrad.breakpoints import Staircase
 from refgrad.derivatives.jacobian import Picked
 from refgrad.derivatives.order import Block, Order, order
 from refgrad.derivatives.spans import size
-from refgrad.ends import choose, features
+from refgrad.ends import Ends, choose, features
 from refgrad.errors import MissingExtraError, UnsupportedError
 from refgrad.evaluation import Job
 from refgrad.graph import Graph
@@ -23,7 +23,7 @@ from refgrad.kernels.cuts import Cut, cut
 from refgrad.kernels.lower import NotLowered, lower
 from refgrad.kernels.program import Program
 from refgrad.kernels.run import Runner
-from refgrad.options import Engine, Kink, Mode, Options, check
+from refgrad.options import ENGINES, Engine, Kink, Mode, Options, check
 from refgrad.planning import WORTH_A_LOOK, few, plan, searched, shared_at_once, worth_threads
 
 PLAIN = Options()
@@ -109,7 +109,7 @@ class Engines:
 
     def chosen(self, engine: Engine, kink: Kink = "keras") -> Runner | str:
         """What runs the program, or why NumPy must; `engine="numba"` takes no for an error."""
-        check("engine", engine, Engine)
+        check("engine", engine, ENGINES)
         if engine == "numpy":
             return "engine='numpy' was asked for"
         obstacle = self.obstacle(kink)
@@ -198,6 +198,31 @@ class Engines:
 
     def job(self, samples: int, options: Options) -> Job:
         """The Jacobians that options ask for, and the plan to make them."""
+        asked = options.outputs, options.inputs, options.output_index, options.input_index
+        unsaid = all(part is None for part in asked)
+        graph, outputs, inputs, block, picked = self._all if unsaid else self._wanted(options)
+        made = self._order(graph, outputs.places, block, options.mode)
+        runner = self.chosen(options.engine, options.kink)
+        start = None if isinstance(runner, str) else self._cut(options.mode)
+        planned = plan(samples, options, graph, made, start or str(runner))
+        several = outputs.named or inputs.named or len(self.graph.outputs) > 1 or len(self.graph.inputs) > 1
+        part = any(places is not None for places in picked.rows + picked.columns)
+        table = self.table(samples, options, not several and not part)
+        if table is not None:
+            # The place of each sample that is left over, and what the chain then gives for it.
+            planned = searched(
+                planned, len(table.starts), options, 8 + 3 * graph.dtype.itemsize * table.slopes.shape[1]
+            )
+        runs = runner if isinstance(runner, Runner) and planned.engine == "numba" else None
+        return Job(graph, outputs, inputs, block, picked, made, runs, start, planned, options, table)
+
+    @cached_property
+    def _all(self) -> tuple[Graph, Ends, Ends, Block, Picked]:
+        """What is wanted where nothing is said of it."""
+        return self._wanted(PLAIN)
+
+    def _wanted(self, options: Options) -> tuple[Graph, Ends, Ends, Block, Picked]:
+        """Which Jacobians of which part of the graph."""
         outputs = choose("outputs", options.outputs, self.graph.output_names)
         inputs = choose("inputs", options.inputs, self.graph.input_names)
         graph = self.graph.upto(outputs.places)
@@ -210,20 +235,7 @@ class Engines:
             tuple(size(graph, index) if rows is None else rows.size for index in graph.outputs),
             tuple(size(graph, index) if columns is None else columns.size for index in sources),
         )
-        made = self._order(graph, outputs.places, block, options.mode)
-        runner = self.chosen(options.engine, options.kink)
-        start = None if isinstance(runner, str) else self._cut(options.mode)
-        planned = plan(samples, options, graph, made, start or str(runner))
-        picked = Picked((rows,) * len(graph.outputs), (columns,) * len(sources))
-        several = outputs.named or inputs.named or len(self.graph.outputs) > 1 or len(self.graph.inputs) > 1
-        table = self.table(samples, options, not several and rows is None and columns is None)
-        if table is not None:
-            # The place of each sample that is left over, and what the chain then gives for it.
-            planned = searched(
-                planned, len(table.starts), options, 8 + 3 * graph.dtype.itemsize * table.slopes.shape[1]
-            )
-        runs = runner if isinstance(runner, Runner) and planned.engine == "numba" else None
-        return Job(graph, outputs, inputs, block, picked, made, runs, start, planned, options, table)
+        return graph, outputs, inputs, block, Picked((rows,) * len(graph.outputs), (columns,) * len(sources))
 
     def _order(self, graph: Graph, outputs: tuple[int, ...], block: Block, mode: Mode) -> Order:
         key = (outputs, block, mode)

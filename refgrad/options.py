@@ -72,11 +72,11 @@ class Options:
 
     def __post_init__(self) -> None:
         """Refuse what is not one of the alternatives."""
-        check("mode", self.mode, Mode)
-        check("kink", self.kink, Kink)
-        check("engine", self.engine, Engine)
+        check("mode", self.mode, _MODES)
+        check("kink", self.kink, _KINKS)
+        check("engine", self.engine, ENGINES)
         if self.algorithm is not None:
-            check("algorithm", self.algorithm, Algorithm)
+            check("algorithm", self.algorithm, _ALGORITHMS)
         if self.max_bytes is not None:
             check_count("max_bytes", self.max_bytes)
         check_threads(self.threads)
@@ -85,12 +85,14 @@ class Options:
             raise InputError(msg)
 
 
+_KNOWN = frozenset(field.name for field in fields(Options))
+
+
 def asked(given: dict[str, Any]) -> Options:
     """The options given by keyword, if there are such."""
-    known = {field.name for field in fields(Options)}
     for name in given:
-        if name not in known:
-            msg = f"there is no option {name!r}; there are {', '.join(sorted(known))}"
+        if name not in _KNOWN:
+            msg = f"there is no option {name!r}; there are {', '.join(sorted(_KNOWN))}"
             raise InputError(msg)
     return Options(**given)
 
@@ -107,10 +109,13 @@ def takes_options(method: Method) -> Method:
     return method
 
 
-def check(option: str, value: Any, allowed: Any) -> None:
-    """Refuse a value that is not one of a Literal's."""
-    if not isinstance(value, str) or value not in get_args(allowed):
-        msg = f"{option}={value!r} is not one of {', '.join(map(repr, get_args(allowed)))}"
+_MODES, _KINKS, ENGINES, _ALGORITHMS = map(get_args, (Mode, Kink, Engine, Algorithm))
+
+
+def check(option: str, value: Any, allowed: Sequence[str]) -> None:
+    """Refuse a value that is not one of those allowed."""
+    if not isinstance(value, str) or value not in allowed:
+        msg = f"{option}={value!r} is not one of {', '.join(map(repr, allowed))}"
         raise InputError(msg)
 
 
@@ -136,5 +141,5 @@ def check_samples(samples: Any) -> None:
 
 def check_product(kink: Any, threads: Any) -> None:
     """Refuse options that `jvp` and `vjp` cannot follow."""
-    check("kink", kink, Kink)
+    check("kink", kink, _KINKS)
     check_threads(threads)

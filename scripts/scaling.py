@@ -21,11 +21,11 @@ def _net(widths: tuple[int, ...]) -> refgrad.Network:
     return refgrad.Network.sequential(layers(widths, "relu", "float32"))
 
 
-def _samples(count: int) -> Callable[[], Any]:
+def _samples(count: int, threads: int | None = None) -> Callable[[], Any]:
     net = _net((1, 64, 32, 32, 1))
     x = np.random.default_rng(1).standard_normal((count, 1)).astype("float32")
     room = (np.empty((count, 1), "float32"), np.empty((count, 1, 1), "float32"))
-    return lambda: net.value_and_jacobian(x, out=room, max_bytes=LARGEST)
+    return lambda: net.value_and_jacobian(x, out=room, max_bytes=LARGEST, threads=threads)
 
 
 def _chain(widths: tuple[int, ...], threads: int | None = None) -> Callable[[], Any]:
@@ -36,6 +36,7 @@ def _chain(widths: tuple[int, ...], threads: int | None = None) -> Callable[[], 
 
 SWEEPS: dict[str, tuple[Callable[[int], Callable[[], Any]], tuple[int, ...]]] = {
     "samples": (_samples, tuple(10**power for power in range(8))),
+    "samples on one thread": (lambda count: _samples(count, 1), tuple(10**power for power in range(8))),
     "width": (lambda width: _chain((8, width, width, 8)), (16, 32, 64, 128, 256, 512)),
     "depth": (lambda depth: _chain((8, *[64] * depth, 8)), (1, 2, 4, 8, 16, 32)),
     "threads": (lambda threads: _chain((16, 256, 256, 16), threads), tuple(range(1, peers.threads() + 1))),
@@ -58,4 +59,4 @@ def shown(row: dict[str, Any]) -> str:
         f"{size:,}: {time * 1e3:,.3g} ms" for size, time in zip(row["sizes"], row["seconds"], strict=True)
     )
     fitted = "" if row["exponent"] is None else f"exponent {row['exponent']:.2f}: "
-    return f"{row['sweep']:<8} {fitted}{points}"
+    return f"{row['sweep']:<22} {fitted}{points}"

@@ -7,7 +7,7 @@ from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from multiprocessing import get_context
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -166,7 +166,7 @@ def value_and_jacobian(
     if not isinstance(net, Network):
         msg = f"exact truth is of a Network, not of a {type(net).__name__}"
         raise InputError(msg)
-    check("kink", kink, Policy)
+    check("kink", kink, get_args(Policy))
     check_count("workers", workers)
     check_count("most_bits", most_bits)
     to = as_dtype(dtype)

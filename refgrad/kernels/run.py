@@ -114,9 +114,13 @@ def warm_up(dtype: np.dtype[Any]) -> None:
 
 def look_up(table: Staircase, t: Array, y: Array, jacobian: Array) -> Any:
     """As `table.look_up`, compiled; y and jacobian are contiguous."""
-    left = np.empty(len(t), np.int64)
     t = t if t.flags.writeable else t.copy()
-    count = _compiled("stairs").look_up(table.starts, table.ends, table.slopes, table.offsets, t, y, jacobian, left)
+    few = len(t) // 64 + 64  # as a rule; touching new memory for all of them takes half as long as the search
+    for room in (few, len(t)):
+        left = np.empty(room, np.int64)
+        count = _compiled("stairs").look_up(table.starts, table.ends, table.slopes, table.offsets, t, y, jacobian, left)
+        if count <= room:
+            break
     return left[:count]
 
 

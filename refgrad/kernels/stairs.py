@@ -14,10 +14,10 @@ BESIDE = 16
 
 @kernel
 def look_up(starts: Any, ends: Any, slopes: Any, offsets: Any, t: Any, y: Any, jacobian: Any, left: Any) -> int:
-    """y and jacobian (batch, n_out) for t (batch,), where t is in an interval; the others' places go to left (batch,).
+    """y and jacobian (batch, n_out) for t (batch,), where t is in an interval; the others' places go to `left`.
 
     The search has no branches, nor comparisons that LLVM would make branches of: samples in no order would mispredict
-    each of them. Gives how many are left over.
+    each of them. Gives how many are left over, of which there may not be room for all.
     """
     count, batch, intervals = 0, len(t), len(starts)
     places, wide, beyond = np.empty(BESIDE, np.int64), np.empty(BESIDE, np.float64), np.empty(BESIDE, np.float64)
@@ -42,6 +42,7 @@ def look_up(starts: Any, ends: Any, slopes: Any, offsets: Any, t: Any, y: Any, j
                     y[sample, out] = offsets[place, out] + slope * wide[i]
                     jacobian[sample, out] = slope
             else:
-                left[count] = sample
+                if count < len(left):
+                    left[count] = sample
                 count += 1
     return count
