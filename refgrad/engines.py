@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
 from refgrad import breakpoints
-from refgrad.arrays import Array, Shape
 from refgrad.breakpoints import Staircase
 from refgrad.derivatives.jacobian import Picked
 from refgrad.derivatives.order import Block, Order, order
@@ -23,14 +21,14 @@ from refgrad.kernels.cuts import Cut, cut
 from refgrad.kernels.lower import NotLowered, lower
 from refgrad.kernels.program import Program
 from refgrad.kernels.run import Runner
+from refgrad.kernels.segments import Programs, programs, segmented
 from refgrad.options import ENGINES, Engine, Kink, Mode, Options, check
-from refgrad.planning import WORTH_A_LOOK, few, plan, searched, shared_at_once, worth_threads
+from refgrad.planning import JOINING, KERNEL_PAYS, plan, searched, worth_threads
 
 PLAIN = Options()
 
-
-def _nothing(_: Any) -> None:
-    """Takes the place of a brief way where there is none."""
+Wanted = tuple[Graph, Ends, Ends, Block, Picked]
+"""Of a job: a part of the graph, the ends that are asked for, and the Jacobians."""
 
 
 class Engines:
@@ -39,6 +37,7 @@ class Engines:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self._orders: dict[Any, Order] = {}  # searching for one takes longer than a small network's Jacobian
+        self._joined: dict[tuple[int, ...], Graph] = {}
 
     @cached_property
     def program(self) -> Program | NotLowered:
@@ -56,11 +55,6 @@ class Engines:
         """Where the kernels start for a plain Jacobian."""
         assert isinstance(self.program, Program)
         return cut(self.program, "auto")
-
-    @cached_property
-    def kernels_pay(self) -> bool:
-        """Whether plain Jacobians go to the kernels, finding out which imports Numba."""
-        return isinstance(self.program, Program) and self.job(1, Options()).runner is not None
 
     @cached_property
     def staircase(self) -> Staircase | str:
@@ -103,7 +97,10 @@ class Engines:
 
     def described(self) -> str:
         """What `engine="auto"` runs, and why where it is not Numba; Numba is not imported to find out."""
-        if obstacle := self.obstacle():
+        obstacle = self.obstacle()
+        if obstacle and self.has_chains("keras") and run.installed():
+            return f"numba for {len(self.programs)} chains in it, numpy for the rest ({obstacle})"
+        if obstacle:
             return f"numpy ({obstacle})"
         return "numba" if run.installed() else f"numpy ({run.NOT_INSTALLED})"
 
@@ -113,8 +110,8 @@ class Engines:
         if engine == "numpy":
             return "engine='numpy' was asked for"
         obstacle = self.obstacle(kink)
-        missing = None if obstacle else run.unavailable()
-        if engine == "numba" and obstacle:
+        missing = None if obstacle and not self.has_chains(kink) else run.unavailable()
+        if engine == "numba" and obstacle and not self.has_chains(kink):
             msg = f"engine='numba' cannot run this: {obstacle}; use engine='numpy' or 'auto'"
             raise UnsupportedError(msg)
         if engine == "numba" and missing:
@@ -122,89 +119,52 @@ class Engines:
             raise MissingExtraError(msg)
         return obstacle or missing or self.runner
 
-    def runs_briefly(self, samples: int) -> bool:
-        """Whether the kernels do plain Jacobians in less than it takes to think about threads."""
-        if not self.kernels_pay:
-            return False
-        return samples <= few(self.direct.cost) or (samples < WORTH_A_LOOK and self.table(samples) is not None)
+    def has_chains(self, kink: Kink) -> bool:
+        """Whether the kernels can run parts of a graph that they cannot run as a whole."""
+        return kink != "raise" and isinstance(self.program, NotLowered) and bool(self.programs)
 
     @cached_property
-    def brief_values(self) -> float:
-        """Up to how many samples the kernels give values in less than it takes to think about threads.
+    def programs(self) -> Programs:
+        """Of the chains in a graph that is none."""
+        return programs(self.graph)
 
-        Finding out imports Numba.
-        """
-        return -1 if isinstance(self.chosen("auto"), str) else few(self.graph.parameters)
+    def joins(self, engine: Engine, kink: Kink = "keras") -> bool:
+        """Whether the graph is to be run with its chains by the kernels."""
+        return engine != "numpy" and self.has_chains(kink) and run.unavailable() is None
 
-    def value_briefly(self, x: Array) -> Array:
-        """Values of a few samples by the kernels, with nothing around them."""
-        if self.table(len(x)) is not None:
-            return self.briefly(x)[0]
-        y = np.empty((len(x), *self._shapes[0]), x.dtype)
-        self.runner.value(x, y)
-        return y
-
-    @cached_property
-    def brief_value(self) -> Callable[[Any], Array | None]:
-        """Values of what the kernels can take as it is, or None."""
-        if self.brief_values < 0 or not self._flat:
-            return _nothing
-        return self.runner.brief_value(*self._brief(self.graph.parameters))
-
-    @cached_property
-    def brief(self) -> Callable[[Any], tuple[Array, Array] | None]:
-        """Value and Jacobian of what the kernels can take as it is, or None."""
-        if not self.kernels_pay or not self._flat:
-            return _nothing
-        return self.runner.brief(self.direct, *self._brief(self.direct.cost))
-
-    def _brief(self, cost: int) -> tuple[float, float, Callable[[int], int]]:
-        """How many samples of such a cost are for one thread, and for one piece of work; and for how many threads."""
-        most = min(self.worth_a_table - 1, shared_at_once(0, cost, 2))
-        return few(cost), most, lambda samples: worth_threads(samples, cost, None)
-
-    @property
-    def _flat(self) -> bool:
-        return all(len(self.graph.shapes[end]) == 1 for end in (*self.graph.inputs, *self.graph.outputs))
-
-    def briefly(self, x: Array) -> tuple[Array, Array]:
-        """Value and Jacobian of a few samples by the kernels, with nothing around them."""
-        y, jacobian = np.empty((len(x), *self._shapes[0]), x.dtype), np.empty((len(x), *self._shapes[1]), x.dtype)
-        table = self.table(len(x))
-        if table is None:
-            self.runner.value_and_jacobian(x, self.direct, "keras", y, jacobian)
-            return y, jacobian
-        rows = len(x), table.slopes.shape[1]
-        left = run.look_up(table, x.reshape(-1), y.reshape(rows), jacobian.reshape(rows))
-        if len(left):
-            some, slopes = y[left], jacobian[left]
-            self.runner.value_and_jacobian(x[left], self.direct, "keras", some, slopes)
-            y[left], jacobian[left] = some, slopes
-        return y, jacobian
-
-    @cached_property
-    def _shapes(self) -> tuple[Shape, Shape]:
-        out, features = self.graph.shapes[self.graph.outputs[0]], self.graph.shapes[self.graph.inputs[0]]
-        return out, (*out, *features)
+    def joined(self, places: tuple[int, ...]) -> Graph:
+        """The graph of some outputs with its chains for the kernels."""
+        if places not in self._joined:
+            part = self.graph.upto(places)
+            self._joined[places] = segmented(part, self.programs if part is self.graph else programs(part))
+        return self._joined[places]
 
     def for_products(
         self, engine: Engine, samples: int, threads: int | None, vectors: int = 1, kink: Kink = "keras"
-    ) -> tuple[Runner | None, int]:
-        """What runs values, or products with so many vectors; None for NumPy; and how many threads."""
+    ) -> tuple[Graph, Runner | None, int]:
+        """What runs values, or products with so many vectors: a graph, or its runner; and how many threads."""
         runner = self.chosen(engine, kink)
-        if isinstance(runner, str):
-            return None, threads or 1
-        return runner, worth_threads(samples, vectors * self.graph.parameters, threads)
+        cost = vectors * self.graph.parameters
+        if isinstance(runner, Runner):
+            return self.graph, runner, worth_threads(samples, cost, threads)
+        if self.joins(engine, kink):
+            whole = self.joined(tuple(range(len(self.graph.outputs))))
+            return whole, None, worth_threads(samples, cost // JOINING, threads)
+        return self.graph, None, threads or 1
 
     def job(self, samples: int, options: Options) -> Job:
         """The Jacobians that options ask for, and the plan to make them."""
-        asked = options.outputs, options.inputs, options.output_index, options.input_index
-        unsaid = all(part is None for part in asked)
-        graph, outputs, inputs, block, picked = self._all if unsaid else self._wanted(options)
-        made = self._order(graph, outputs.places, block, options.mode)
         runner = self.chosen(options.engine, options.kink)
         start = None if isinstance(runner, str) else self._cut(options.mode)
-        planned = plan(samples, options, graph, made, start or str(runner))
+        joins = isinstance(runner, str) and self.joins(options.engine, options.kink)
+        wanted = self._wanted(options, joins)
+        made = self._order(wanted, options.mode)
+        if joins and options.engine == "auto":
+            apart = self._wanted(options, joins=False)
+            if made.cost > KERNEL_PAYS * self._order(apart, options.mode).cost:
+                wanted, made, joins = apart, self._order(apart, options.mode), False
+        graph, outputs, inputs, _, picked = wanted
+        planned = plan(samples, options, graph, made, start or str(runner), joins=joins)
         several = outputs.named or inputs.named or len(self.graph.outputs) > 1 or len(self.graph.inputs) > 1
         part = any(places is not None for places in picked.rows + picked.columns)
         table = self.table(samples, options, not several and not part)
@@ -214,18 +174,27 @@ class Engines:
                 planned, len(table.starts), options, 8 + 3 * graph.dtype.itemsize * table.slopes.shape[1]
             )
         runs = runner if isinstance(runner, Runner) and planned.engine == "numba" else None
-        return Job(graph, outputs, inputs, block, picked, made, runs, start, planned, options, table)
+        return Job(*wanted, made, runs, start, planned, options, table)
+
+    def _wanted(self, options: Options, joins: bool) -> Wanted:
+        """Which Jacobians of which part of the graph."""
+        asked = options.outputs, options.inputs, options.output_index, options.input_index
+        if all(part is None for part in asked):  # nothing takes longer than to find out the same again
+            return self._all_joined if joins else self._all
+        return self._found(options, joins)
 
     @cached_property
-    def _all(self) -> tuple[Graph, Ends, Ends, Block, Picked]:
-        """What is wanted where nothing is said of it."""
-        return self._wanted(PLAIN)
+    def _all(self) -> Wanted:
+        return self._found(PLAIN, joins=False)
 
-    def _wanted(self, options: Options) -> tuple[Graph, Ends, Ends, Block, Picked]:
-        """Which Jacobians of which part of the graph."""
+    @cached_property
+    def _all_joined(self) -> Wanted:
+        return self._found(PLAIN, joins=True)
+
+    def _found(self, options: Options, joins: bool) -> Wanted:
         outputs = choose("outputs", options.outputs, self.graph.output_names)
         inputs = choose("inputs", options.inputs, self.graph.input_names)
-        graph = self.graph.upto(outputs.places)
+        graph = self.joined(outputs.places) if joins else self.graph.upto(outputs.places)
         sources = tuple(graph.inputs[place] for place in inputs.places)
         rows = features("output_index", options.output_index, [graph.shapes[index] for index in graph.outputs])
         columns = features("input_index", options.input_index, [graph.shapes[index] for index in sources])
@@ -237,8 +206,9 @@ class Engines:
         )
         return graph, outputs, inputs, block, Picked((rows,) * len(graph.outputs), (columns,) * len(sources))
 
-    def _order(self, graph: Graph, outputs: tuple[int, ...], block: Block, mode: Mode) -> Order:
-        key = (outputs, block, mode)
+    def _order(self, wanted: Wanted, mode: Mode) -> Order:
+        graph, outputs, _, block, _ = wanted
+        key = (outputs.places, len(graph.nodes), block, mode)
         if key not in self._orders:
             self._orders[key] = order(graph, block, mode)
         return self._orders[key]

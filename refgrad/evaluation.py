@@ -24,7 +24,7 @@ from refgrad.kernels import run
 from refgrad.kernels.cuts import Cut
 from refgrad.kernels.run import Runner
 from refgrad.options import MAX_BYTES, Kink, Options
-from refgrad.planning import Plan, bytes_per_sample, kernels_at_once, looks, shared_at_once
+from refgrad.planning import Plan, bytes_per_sample, crossing_at_once, kernels_at_once, looks, shared_at_once
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,7 +109,7 @@ def values(
             chain([at[0][left]], [spare])
             targets[0][left] = spare
 
-    size, sharing = samples_within(MAX_BYTES // threads, bytes_per_sample(graph, 0, 0)), 1
+    size, sharing = crossing_at_once(samples, graph, 0, 0, threads), 1
     if runner is not None and table is None:
         size, sharing, threads = shared_at_once(samples, graph.parameters, threads), threads, 1
     elif runner is not None:
@@ -230,7 +230,7 @@ def product(
                 result[:, piece] = part
 
     peak = span(graph, graph.inputs, graph.outputs).peak
-    size = samples_within(MAX_BYTES // threads, bytes_per_sample(graph, k, peak))
+    size = crossing_at_once(samples, graph, k, peak, threads)
     if runner is not None:
         size = kernels_at_once(samples, k * graph.parameters, threads)
     each(work, samples, size, threads=threads)

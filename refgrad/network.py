@@ -13,6 +13,7 @@ import numpy.typing as npt
 from refgrad import evaluation, sequential
 from refgrad.agreement import Answer
 from refgrad.arrays import Array, Shape
+from refgrad.brief import Brief
 from refgrad.derivatives.kinks import Kinks
 from refgrad.derivatives.order import Direction
 from refgrad.ends import Ends, choose
@@ -97,17 +98,17 @@ class Network:
 
     def __call__(self, x: Any, *, engine: Engine = "auto", threads: int | None = None) -> Results:
         """Value y = f(x), `(batch, *out)`."""
-        if engine == "auto" and threads is None and (brief := self._engines.brief_value(x)) is not None:
+        if engine == "auto" and threads is None and (brief := self._brief.fitting_value(x)) is not None:
             return brief
         inputs, single = self._inputs(x)
-        if engine == "auto" and threads is None and len(inputs[0]) <= self._engines.brief_values:
-            y = self._engines.value_briefly(inputs[0])
+        if engine == "auto" and threads is None and len(inputs[0]) <= self._brief.most_values:
+            y = self._brief.value(inputs[0])
             return y[0] if single else y
         check_threads(threads)
-        runner, workers = self._engines.for_products(engine, len(inputs[0]), threads)
+        graph, runner, workers = self._engines.for_products(engine, len(inputs[0]), threads)
         values = [np.empty((len(inputs[0]), *shape), self.dtype) for shape in self.output_shapes]
         table = self._engines.table(len(inputs[0])) if engine != "numpy" else None
-        evaluation.values(self.graph, runner, inputs, values, workers, table)
+        evaluation.values(graph, runner, inputs, values, workers, table)
         return self._outputs.pack([unbatched(value) for value in values] if single else values)
 
     @takes_options
@@ -117,11 +118,11 @@ class Network:
         Options: `outputs`, `inputs`, `output_index`, `input_index`, `mode`, `kink`, `engine`, `threads`, `max_bytes`,
         `out`, `progress`; `refgrad.Options` says what each means. `out` takes the pair (y, J).
         """
-        if not options and (brief := self._engines.brief(x)) is not None:
+        if not options and (brief := self._brief.fitting(x)) is not None:
             return brief
         inputs, single = self._inputs(x)
-        if not options and self._engines.runs_briefly(len(inputs[0])):
-            y, jacobian = self._engines.briefly(inputs[0])
+        if not options and self._brief.pays(len(inputs[0])):
+            y, jacobian = self._brief.value_and_jacobian(inputs[0])
             return (y[0], jacobian[0]) if single else (y, jacobian)
         chosen = asked(dict(options))
         return self._evaluate(inputs, single, chosen, pair(chosen.out))
@@ -145,8 +146,8 @@ class Network:
         `out` takes the gradient.
         """
         inputs, single = self._inputs(x)
-        if not options and self.output_shapes == ((1,),) and self._engines.runs_briefly(len(inputs[0])):
-            found = self._engines.briefly(inputs[0])[1].reshape(inputs[0].shape)
+        if not options and self.output_shapes == ((1,),) and self._brief.pays(len(inputs[0])):
+            found = self._brief.value_and_jacobian(inputs[0])[1].reshape(inputs[0].shape)
             return found[0] if single else found
         chosen = asked(dict(options))
         job = self._engines.job(len(inputs[0]), chosen)
@@ -241,6 +242,10 @@ class Network:
         return Engines(self.graph)
 
     @cached_property
+    def _brief(self) -> Brief:
+        return Brief(self._engines)
+
+    @cached_property
     def _outputs(self) -> Ends:
         return choose("outputs", None, self.output_names)
 
@@ -276,8 +281,8 @@ class Network:
         threads: int | None,
     ) -> tuple[list[Array], list[Array]]:
         k = next(len(vector) for vector in vectors if vector is not None)
-        runner, workers = self._engines.for_products(engine, len(inputs[0]), threads, k, kink)
-        return evaluation.product(self.graph, runner, inputs, vectors, direction, kink, workers)
+        graph, runner, workers = self._engines.for_products(engine, len(inputs[0]), threads, k, kink)
+        return evaluation.product(graph, runner, inputs, vectors, direction, kink, workers)
 
     def _given_back(self, values: list[Array], single: bool) -> Results:
         return self._outputs.pack([unbatched(value) for value in values] if single else values)

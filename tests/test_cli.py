@@ -540,7 +540,7 @@ sys.exit(main("jacobian net.npz --input x.npy --engine numpy --max-bytes 40M -o"
 
 def test_several_inputs_from_everywhere(cli, folder):
     """One .npz, several files, CSV in order and under titles in any order: all the same."""
-    expected = CRITIC(AT)
+    expected = CRITIC(AT, engine="numpy")
     header = "action[1],state[2],action[0],state[0],state[1]\n"
     mixed = np.hstack([AT["action"], AT["state"]])[:, [1, 4, 0, 2, 3]]
     lines = "".join(",".join(f"{number:.9g}" for number in row) + "\n" for row in mixed)
@@ -557,7 +557,7 @@ def test_several_inputs_from_everywhere(cli, folder):
 
 
 def test_several_results_by_name(cli, folder):
-    y, jacobian = CRITIC.value_and_jacobian(AT)
+    y, jacobian = CRITIC.value_and_jacobian(AT, engine="numpy")
     title, *rows = cli("predict", "critic.npz", "--input", "sa.npz")[1].splitlines()
     assert title == "q,pi[0],pi[1]"
     found = np.float32([row.split(",") for row in rows])
@@ -592,7 +592,7 @@ CHOICES = [
 @pytest.mark.parametrize(("words", "expected"), CHOICES)
 def test_chosen_jacobians(cli, folder, words, expected):
     assert cli("jacobian", "critic.npz", "--input", "sa.npz", *words.split(), "-o", "J.npy") == (0, "", "")
-    np.testing.assert_array_equal(np.load("J.npy"), expected(CRITIC.jacobian(AT)))
+    np.testing.assert_array_equal(np.load("J.npy"), expected(CRITIC.jacobian(AT, engine="numpy")))
 
 
 @pytest.mark.parametrize("first", ["1.0O", "0.5;", "0.5 m", "1_0", "'0.5", '"0.5"', "2nd", "0.5\t1"])
@@ -618,7 +618,7 @@ def test_chosen_titles_and_values(cli, folder):
     assert cli("jacobian", *words[:-1], "pi[1]")[1].startswith(
         "dpi[1]/dstate[0],dpi[1]/dstate[1],dpi[1]/dstate[2],dpi[1]"
     )
-    y = CRITIC(AT)
+    y = CRITIC(AT, engine="numpy")
     np.testing.assert_array_equal(np.float32(cli("predict", *words[:-1], "pi[1]")[1].split()), y["pi"][:, 1])
     assert cli("predict", *words[:-1], "pi", "--of", "q")[1].startswith("pi[0],pi[1],q\n")
     assert cli("predict", "model.keras", "--input", "x.csv", "--of", "[0]")[0] == 0, "the only output needs no name"

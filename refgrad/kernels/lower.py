@@ -74,6 +74,21 @@ def _is_row(shape: Shape, axis: int | tuple[int, ...] = -1) -> bool:
     return as_axes(axis) == (-1,) and math.prod(shape[:-1]) == 1
 
 
+def stands_in_chain(node: Node, shape: Shape) -> bool:
+    """Whether a node that is given numbers of a shape may be a part of a program, before its end."""
+    op = node.op
+    if isinstance(op, Affine):
+        return _is_row(shape)
+    if isinstance(op, Elementwise):
+        return op.activation not in UNCOMPILED
+    return isinstance(op, Reshape | PReLU) or (isinstance(op, Diagonal) and op.linear)
+
+
+def ends_chain(node: Node, shape: Shape) -> bool:
+    """Whether a node is one of `TAILS`."""
+    return isinstance(node.op, Softmax | LogSoftmax) and _is_row(shape, node.op.axis)
+
+
 def lower(graph: Graph) -> Program | NotLowered:
     """The program of a chain of affine maps with functions of single units between them, and perhaps a softmax after.
 
@@ -97,7 +112,7 @@ def lower(graph: Graph) -> Program | NotLowered:
         step = _step(node, shape, graph.dtype)
         if isinstance(op, Affine) and _is_row(shape):
             layers.append(Layer(op.kernel.shape[1], op.kernel, op.bias, ()))
-        elif isinstance(op, Softmax | LogSoftmax) and _is_row(shape, op.axis):
+        elif ends_chain(node, shape):
             tail = op.name
         elif step is not None:
             # A linear activation is none, and its slope is 1 even where NaN is what it is given.

@@ -1,0 +1,98 @@
+"""What is asked of a network most, with as little around it as there can be: some samples, and no options."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from refgrad.arrays import Array, Shape
+from refgrad.engines import Engines
+from refgrad.kernels import run
+from refgrad.kernels.program import Program
+from refgrad.options import Options
+from refgrad.planning import WORTH_A_LOOK, few, shared_at_once, worth_threads
+
+
+def _nothing(_: Any) -> None:
+    """Takes the place of a brief way where there is none."""
+
+
+class Brief:
+    """The short ways of one graph, for what the kernels do in less than it takes to think about threads."""
+
+    def __init__(self, engines: Engines) -> None:
+        self.engines, self.graph = engines, engines.graph
+
+    @cached_property
+    def kernels_pay(self) -> bool:
+        """Whether plain Jacobians go to the kernels, finding out which imports Numba."""
+        return isinstance(self.engines.program, Program) and self.engines.job(1, Options()).runner is not None
+
+    def pays(self, samples: int) -> bool:
+        """Whether the kernels do plain Jacobians in less than it takes to think about threads."""
+        if not self.kernels_pay:
+            return False
+        few_enough = samples <= few(self.engines.direct.cost)
+        return few_enough or (samples < WORTH_A_LOOK and self.engines.table(samples) is not None)
+
+    @cached_property
+    def most_values(self) -> float:
+        """Up to how many samples the kernels give values in less than it takes to think about threads.
+
+        Finding out imports Numba.
+        """
+        return -1 if isinstance(self.engines.chosen("auto"), str) else few(self.graph.parameters)
+
+    def value(self, x: Array) -> Array:
+        """Values of a few samples by the kernels, with nothing around them."""
+        if self.engines.table(len(x)) is not None:
+            return self.value_and_jacobian(x)[0]
+        y = np.empty((len(x), *self._shapes[0]), x.dtype)
+        self.engines.runner.value(x, y)
+        return y
+
+    @cached_property
+    def fitting_value(self) -> Callable[[Any], Array | None]:
+        """Values of what the kernels can take as it is, or None."""
+        if self.most_values < 0 or not self._flat:
+            return _nothing
+        return self.engines.runner.brief_value(*self._limits(self.graph.parameters))
+
+    @cached_property
+    def fitting(self) -> Callable[[Any], tuple[Array, Array] | None]:
+        """Value and Jacobian of what the kernels can take as it is, or None."""
+        if not self.kernels_pay or not self._flat:
+            return _nothing
+        return self.engines.runner.brief(self.engines.direct, *self._limits(self.engines.direct.cost))
+
+    def _limits(self, cost: int) -> tuple[float, float, Callable[[int], int]]:
+        """How many samples of such a cost are for one thread, and for one piece of work; and for how many threads."""
+        most = min(self.engines.worth_a_table - 1, shared_at_once(0, cost, 2))
+        return few(cost), most, lambda samples: worth_threads(samples, cost, None)
+
+    @property
+    def _flat(self) -> bool:
+        return all(len(self.graph.shapes[end]) == 1 for end in (*self.graph.inputs, *self.graph.outputs))
+
+    def value_and_jacobian(self, x: Array) -> tuple[Array, Array]:
+        """Value and Jacobian of a few samples by the kernels, with nothing around them."""
+        y, jacobian = np.empty((len(x), *self._shapes[0]), x.dtype), np.empty((len(x), *self._shapes[1]), x.dtype)
+        table = self.engines.table(len(x))
+        if table is None:
+            self.engines.runner.value_and_jacobian(x, self.engines.direct, "keras", y, jacobian)
+            return y, jacobian
+        rows = len(x), table.slopes.shape[1]
+        left = run.look_up(table, x.reshape(-1), y.reshape(rows), jacobian.reshape(rows))
+        if len(left):
+            some, slopes = y[left], jacobian[left]
+            self.engines.runner.value_and_jacobian(x[left], self.engines.direct, "keras", some, slopes)
+            y[left], jacobian[left] = some, slopes
+        return y, jacobian
+
+    @cached_property
+    def _shapes(self) -> tuple[Shape, Shape]:
+        out, features = self.graph.shapes[self.graph.outputs[0]], self.graph.shapes[self.graph.inputs[0]]
+        return out, (*out, *features)
