@@ -22,6 +22,7 @@ from refgrad.activations import ACTIVATIONS, erfc, where
 from refgrad.kernels import elementary
 from refgrad.kernels.compiling import OPTIONS, cached, digest, jit
 from refgrad.kernels.program import PRELU, SCALE
+from refgrad.kernels.vectors import whole_vectors
 
 SLOPE, VALUE, BOTH = 0, 1, 2
 """What is wanted: slope ← f′(z), or z ← f(z), or both, which share what they have in common, such as an exponential."""
@@ -91,6 +92,7 @@ def _row(name: str, dtype: np.dtype[Any]) -> Callable[..., None]:
     f, df, parameters = _scalar(row.f, dtype), _scalar(row.df, dtype), _PARAMETERS[len(row.parameters)]
 
     def loop(which: Any, kink: Any, fixed: Any, z: Any, slope: Any, units: Any, lanes: Any) -> None:
+        whole_vectors()
         p = parameters(fixed)
         if which == SLOPE:
             for i in range(units * lanes):

@@ -5,8 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import llvmlite.binding
+import numba
 import numpy as np
 from llvmlite import ir
+from numba.core import types
+from numba.extending import intrinsic
 
 from refgrad.kernels.compiling import features
 
@@ -35,6 +38,27 @@ def times_vector(builder: Any, values: Any, factors: Any) -> Any:
     """`product` of two of the machine's vectors."""
     nothing = ir.Constant(factors.type, [0.0] * factors.type.count)
     return builder.select(builder.fcmp_unordered("!=", factors, nothing), builder.fmul(values, factors), nothing)
+
+
+@intrinsic
+def _whole_vectors(typing):  # type: ignore[no-untyped-def]
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        # llvmlite has no name for it, and a set of those that it knows.
+        set.add(builder.function.attributes, f'"prefer-vector-width"="{8 * vector_bytes()}"')
+        return context.get_dummy_value()
+
+    return types.void(), code
+
+
+def _nothing() -> None:
+    """There is nothing to tell Python."""
+
+
+whole_vectors = _nothing if numba.config.DISABLE_JIT else _whole_vectors
+"""Let LLVM use the longest vectors in the loops of the function that calls this, which for some machines it would not.
+
+It is called directly, for what an overload says would be of a function of its own.
+"""
 
 
 def spread(builder: Any, number: Any, lanes: int) -> Any:
