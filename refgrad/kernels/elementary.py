@@ -24,7 +24,7 @@ from numpy import abs, hypot, inf, maximum, minimum, sign, sqrt  # noqa: A004
 from refgrad.kernels.compiling import jit
 
 __all__ = [
-    "abs", "erfc", "exp", "expm1", "hypot", "inf", "log1p", "maximum", "minimum", "sign", "sqrt", "tanh",
+    "abs", "exp", "expm1", "hypot", "inf", "log1p", "maximum", "minimum", "sign", "sqrt", "tanh",
 ]  # fmt: skip
 
 
@@ -217,9 +217,3 @@ def log1p(x: Any) -> Any:
     s = x / (x + type(x)(2))
     twice = s + s
     return fused(twice, series(s * s), twice)
-
-
-@jit
-def erfc(z: Any) -> Any:
-    """The complementary error function."""
-    return math.erfc(z)

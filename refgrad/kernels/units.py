@@ -21,6 +21,7 @@ from numba.extending import intrinsic, overload
 from refgrad.activations import ACTIVATIONS, erfc, where
 from refgrad.kernels import elementary
 from refgrad.kernels.compiling import OPTIONS, cached, digest, jit
+from refgrad.kernels.erfc import erfc as compiled_erfc
 from refgrad.kernels.program import PRELU, SCALE
 from refgrad.kernels.vectors import whole_vectors
 
@@ -43,7 +44,7 @@ def _where(condition: Any, then: Any, otherwise: Any) -> Any:
 
 @overload(erfc, strict=False)
 def _erfc(z: Any) -> Any:
-    return lambda z: elementary.erfc(z)
+    return lambda z: compiled_erfc(z)
 
 
 def _in(dtype: np.dtype[Any], value: Any) -> Any:
@@ -64,7 +65,8 @@ def _scalar(function: Any, dtype: np.dtype[Any]) -> Any:
     """A row's formula for single numbers: beside a float32, Numba would take a constant for a float64."""
     code = function.__code__.replace(co_consts=tuple(_in(dtype, value) for value in function.__code__.co_consts))
     names = {name: _in(dtype, value) for name, value in function.__globals__.items() if not name.startswith("__")}
-    return jit(_named(FunctionType(code, names | {"np": elementary}), f"{function.__name__}_{dtype.name}"))
+    made = _named(FunctionType(code, names | {"np": elementary}), f"{function.__name__}_{dtype.name}")
+    return jit(made, forceinline=True)  # a call in the loop would keep it from being one of vectors
 
 
 def _none(fixed: Any) -> Any:
