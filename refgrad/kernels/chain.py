@@ -32,7 +32,7 @@ from refgrad.kernels.packing import (
 )
 from refgrad.kernels.scaling import times, times_columns
 from refgrad.kernels.units import BOTH, SLOPE, VALUE, call
-from refgrad.kernels.windows import window
+from refgrad.kernels.windows import copy, window
 
 
 @inline
@@ -205,13 +205,11 @@ def move_row(layers: Any, level: Any, work: Any, row: Any, at: Any, rows: Any, r
     """Row r of T (rows, n), which is in panels at `at`: copied there from work[row:] (n,), or from there."""
     panel = layers[0, PANEL]
     for j in range(0, layers[level, WIDTH], panel):
-        count = min(panel, layers[level, WIDTH] - j)
-        flat, paneled = window(work, row + j, count), window(work, at + j * rows + r * panel, count)
-        for i in range(count):
-            if into:
-                paneled[i] = flat[i]
-            else:
-                flat[i] = paneled[i]
+        count, flat, paneled = min(panel, layers[level, WIDTH] - j), row + j, at + j * rows + r * panel
+        if into:
+            copy(work, flat, count, work, paneled)
+        else:
+            copy(work, paneled, count, work, flat)
 
 
 @inline
@@ -278,16 +276,22 @@ def past_layer(
 @inline
 def go_on(
     packed: Any, level: Any, stop: Any, rows: Any, samples: Any, work: Any, slopes: Any, all_units: Any,
-    here: Any, there: Any, size: Any, active: Any, counts: Any,
+    here: Any, there: Any, size: Any, active: Any, counts: Any, results: Any, start: Any,
 ) -> Any:  # fmt: skip
-    """T from layer to layer; returns where the last T is. T of the samples are `size` apart, slopes `all_units`."""
+    """T from layer to layer; returns where the last T is. T of the samples are `size` apart, slopes `all_units`.
+
+    If `start` is not negative, the last product, if there is one, goes to results[start:] row by row instead.
+    """
     layers = packed[0]
     way = 1 if stop > level else -1
     while level != stop:
         active_units(layers, level, samples, work, slopes, all_units, active, counts)
+        out, place, out_size, out_row = work, there, size, layers[0, PANEL]
+        if start >= 0 and level + way == stop:
+            out, place, out_size, out_row = results, start, rows * layers[stop, WIDTH], layers[stop, WIDTH]
         past_layer(
             packed, level, way, rows, samples, work, slopes, all_units, here, size, active, counts,
-            work, there, size, layers[0, PANEL],
+            out, place, out_size, out_row,
         )  # fmt: skip
         here, there = there, here
         level += way

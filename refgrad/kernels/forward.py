@@ -13,8 +13,7 @@ from refgrad.kernels.compiling import inline
 from refgrad.kernels.listing import nonzero
 from refgrad.kernels.packing import BIAS, PANEL, UNITS, WIDEST, WIDTH
 from refgrad.kernels.tails import outputs
-from refgrad.kernels.tiles import copy
-from refgrad.kernels.windows import window
+from refgrad.kernels.windows import copy, window
 
 
 @inline

@@ -10,7 +10,7 @@ from refgrad.kernels.listing import SPARE
 from refgrad.kernels.packing import WIDEST, WIDTH
 from refgrad.kernels.tails import pulled, pushed
 from refgrad.kernels.tiles import all_units, gather, lanes_for, room, run_tile, tile_size
-from refgrad.kernels.windows import borrowed, keep, window
+from refgrad.kernels.windows import borrowed, copy, keep, window
 
 
 @kernel
@@ -25,11 +25,12 @@ def products(
     inputs', x̄ = Jᵀ ȳ. So many samples as `group` says go through the layers together.
     """
     packed = borrowed(packed[0]), borrowed(packed[1]), borrowed(packed[2])
-    x, vectors, y, results = borrowed(x), borrowed(vectors), borrowed(y), borrowed(results)
+    k, whole, x, y = len(vectors), vectors.shape[1], borrowed(x), borrowed(y)
+    vectors, results = borrowed(vectors).reshape(-1), borrowed(results).reshape(-1)
     layers = packed[0]
     units, widest, first = all_units(layers), layers[0, WIDEST], 0
     start, stop = (0, len(layers) - 1) if forward else (len(layers) - 1, 0)
-    k, n_out, ending = len(vectors), y.shape[1], layers[stop, WIDTH]
+    n_out, entering, leaving = y.shape[1], layers[start, WIDTH], layers[stop, WIDTH]
     size = k * widest
     tile = tile_size(layers, lanes_for(layers, len(x)), True)
     to = tile + group * units
@@ -47,22 +48,34 @@ def products(
             for sample in range(samples):
                 outputs, at = window(y, (begin + sample) * n_out, n_out), to + sample * size
                 for r in range(k):
-                    for i in range(layers[start, WIDTH]):
-                        work[row + i] = vectors[r, batch + begin + sample, i]
+                    copy(vectors, (r * whole + batch + begin + sample) * entering, entering, work, row)
                     if not forward:
-                        pulled(layers, outputs, work, row, layers[start, WIDTH], spare)
+                        pulled(layers, outputs, work, row, entering, spare)
                     move_row(layers, start, work, row, at, k, r, True)
                 times_slopes(packed, start, k, work, tile + sample * units, at, k)
             found = go_on(
-                packed, start, stop, k, samples, work, tile, units, to, to + group * size, size, active, counts
+                packed,
+                start,
+                stop,
+                k,
+                samples,
+                work,
+                tile,
+                units,
+                to,
+                to + group * size,
+                size,
+                active,
+                counts,
+                work,
+                -1,
             )
             for sample in range(samples):
                 outputs = window(y, (begin + sample) * n_out, n_out)
                 for r in range(k):
                     move_row(layers, stop, work, row, found + sample * size, k, r, False)
                     if forward:
-                        pushed(layers, outputs, work, row, ending, 1, 1, work, spare)
-                    for j in range(ending):
-                        results[r, batch + begin + sample, j] = work[row + j]
+                        pushed(layers, outputs, work, row, leaving, 1, 1, work, spare)
+                    copy(work, row, leaving, results, (r * whole + batch + begin + sample) * leaving)
         first += lanes
     keep(owner)

@@ -6,7 +6,7 @@ from typing import Any
 
 from refgrad.kernels.beside import tile_of_jacobians
 from refgrad.kernels.block import dense_times
-from refgrad.kernels.chain import active_units, begin, block_of, past_layer
+from refgrad.kernels.chain import begin, block_of, go_on
 from refgrad.kernels.compiling import inline, kernel
 from refgrad.kernels.forward import forward
 from refgrad.kernels.listing import SPARE
@@ -14,7 +14,7 @@ from refgrad.kernels.packing import PANEL, WIDEST, WIDTH
 from refgrad.kernels.tails import past_tail
 from refgrad.kernels.tiles import SIDE_BY_SIDE, all_units, gather, lanes_for, room, run_tile, tile_size
 from refgrad.kernels.turning import turn
-from refgrad.kernels.windows import borrowed, keep, window
+from refgrad.kernels.windows import borrowed, copy, keep
 
 
 @inline
@@ -29,22 +29,13 @@ def one_way(
     """
     layers = packed[0]
     rows, units, stop = layers[cut, WIDTH], all_units(layers), len(layers) - 1 if way > 0 else 0
-    size, n_in = rows * layers[0, WIDEST], layers[0, WIDTH]
-    here, there, level = to, to + samples * size, cut + way
+    size = rows * layers[0, WIDEST]
     for sample in range(samples):
         begin(packed, cut, way, work, slopes + sample * units, to + sample * size, rows)
-    while level != stop:
-        active_units(layers, level, samples, work, slopes, units, active, counts)
-        out, place, out_size, out_row = work, there, size, layers[0, PANEL]
-        if start >= 0 and level + way == stop:
-            out, place, out_size, out_row = jacobian, start, rows * n_in, n_in
-        past_layer(
-            packed, level, way, rows, samples, work, slopes, units, here, size, active, counts,
-            out, place, out_size, out_row,
-        )  # fmt: skip
-        here, there = there, here
-        level += way
-    return here
+    return go_on(
+        packed, cut + way, stop, rows, samples, work, slopes, units, to, to + samples * size, size, active, counts,
+        jacobian, start,
+    )  # fmt: skip
 
 
 @inline
@@ -76,11 +67,7 @@ def write(layers: Any, cut: Any, work: Any, found: Any, height: Any, jacobian: A
     else:
         for j in range(n_out):
             for i in range(0, n_in, panel):
-                count = min(panel, n_in - i)
-                row = window(jacobian, to + j * n_in + i, count)
-                given = window(work, found + i * height + j * panel, count)
-                for k in range(count):
-                    row[k] = given[k]
+                copy(work, found + i * height + j * panel, min(panel, n_in - i), jacobian, to + j * n_in + i)
 
 
 @inline

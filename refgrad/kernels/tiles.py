@@ -11,7 +11,7 @@ from refgrad.kernels.compiling import inline
 from refgrad.kernels.packing import LINE, PADDED, PANEL, UNITS, WIDEST, WIDTH
 from refgrad.kernels.tails import outputs
 from refgrad.kernels.turning import turn
-from refgrad.kernels.windows import window
+from refgrad.kernels.windows import copy, window
 
 FEW = 4
 """Up to so many samples go one by one: a tile of one vector costs the same however full it is."""
@@ -37,14 +37,6 @@ def all_units(layers: Any) -> Any:
 def tile_size(layers: Any, lanes: Any, sloped: Any) -> Any:
     """What a tile takes: two levels' numbers, one level's spare ones, and all slopes if they are wanted."""
     return lanes * (3 * layers[0, WIDEST] + (all_units(layers) if sloped else 0))
-
-
-@inline
-def copy(source: Any, start: Any, count: Any, target: Any, to: Any) -> None:
-    """target[to:] ← source[start:], so many numbers."""
-    given, taken = window(source, start, count), window(target, to, count)
-    for i in range(count):
-        taken[i] = given[i]
 
 
 @inline

@@ -13,6 +13,8 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, overload
 
+from refgrad.kernels.compiling import inline
+
 
 def window(array: Any, start: int, count: int, step: int = 1) -> Any:
     """`count` numbers of a contiguous array, as if it were flat, from `start` on, each `step` after the last."""
@@ -44,6 +46,14 @@ def _window(typing, array, start, count, step):  # type: ignore[no-untyped-def]
 @overload(window, strict=False)
 def _(array, start, count, step=1):  # type: ignore[no-untyped-def]
     return lambda array, start, count, step=1: _window(array, start, count, step)
+
+
+@inline
+def copy(source: Any, start: Any, count: Any, target: Any, to: Any) -> None:
+    """target[to:] ← source[start:], so many numbers of contiguous arrays."""
+    given, taken = window(source, start, count), window(target, to, count)
+    for i in range(count):
+        taken[i] = given[i]
 
 
 def numbers_at(address: int, count: int, like: Any) -> Any:
