@@ -21,9 +21,9 @@ from refgrad.kernels.cuts import Cut, cut
 from refgrad.kernels.lower import NotLowered, lower
 from refgrad.kernels.program import Program
 from refgrad.kernels.run import Runner
-from refgrad.kernels.segments import Programs, programs, segmented
+from refgrad.kernels.segments import Programs, is_joined, programs, segmented
 from refgrad.options import ENGINES, Engine, Kink, Mode, Options, check
-from refgrad.planning import JOINING, KERNEL_PAYS, plan, searched, worth_threads
+from refgrad.planning import JOINING, KERNEL_PAYS, joining_pays, plan, searched, worth_threads
 
 PLAIN = Options()
 
@@ -37,7 +37,6 @@ class Engines:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self._orders: dict[Any, Order] = {}  # searching for one takes longer than a small network's Jacobian
-        self._joined: dict[tuple[int, ...], Graph] = {}
 
     @cached_property
     def program(self) -> Program | NotLowered:
@@ -91,15 +90,16 @@ class Engines:
 
     def obstacle(self, kink: Kink = "keras") -> str | None:
         """Why the kernels cannot compute this, or None if they can."""
-        if isinstance(self.program, NotLowered):
-            return self.program.reason
-        return "kernels have no kink='raise'" if kink == "raise" else None
+        if kink == "raise":
+            return "kernels have no kink='raise'"
+        return self.program.reason if isinstance(self.program, NotLowered) else None
 
     def described(self) -> str:
         """What `engine="auto"` runs, and why where it is not Numba; Numba is not imported to find out."""
         obstacle = self.obstacle()
         if obstacle and self.has_chains("keras") and run.installed():
-            return f"numba for {len(self.programs)} chains in it, numpy for the rest ({obstacle})"
+            chains = f"{len(self.programs)} chain{'s' * (len(self.programs) > 1)}"
+            return f"numba for {chains} in it, numpy for the rest ({obstacle})"
         if obstacle:
             return f"numpy ({obstacle})"
         return "numba" if run.installed() else f"numpy ({run.NOT_INSTALLED})"
@@ -132,24 +132,23 @@ class Engines:
         """Whether the graph is to be run with its chains by the kernels."""
         return engine != "numpy" and self.has_chains(kink) and run.unavailable() is None
 
-    def joined(self, places: tuple[int, ...]) -> Graph:
-        """The graph of some outputs with its chains for the kernels."""
-        if places not in self._joined:
-            part = self.graph.upto(places)
-            self._joined[places] = segmented(part, self.programs if part is self.graph else programs(part))
-        return self._joined[places]
+    @cached_property
+    def joined(self) -> Graph:
+        """The graph with its chains for the kernels."""
+        return segmented(self.graph, self.programs)
 
     def for_products(
-        self, engine: Engine, samples: int, threads: int | None, vectors: int = 1, kink: Kink = "keras"
+        self, engine: Engine, samples: int, threads: int | None, vectors: int = 0, kink: Kink = "keras"
     ) -> tuple[Graph, Runner | None, int]:
         """What runs values, or products with so many vectors: a graph, or its runner; and how many threads."""
         runner = self.chosen(engine, kink)
-        cost = vectors * self.graph.parameters
+        parameters = self.graph.parameters
+        cost = max(1, vectors) * parameters
         if isinstance(runner, Runner):
             return self.graph, runner, worth_threads(samples, cost, threads)
-        if self.joins(engine, kink):
-            whole = self.joined(tuple(range(len(self.graph.outputs))))
-            return whole, None, worth_threads(samples, cost // JOINING, threads)
+        pays = engine == "numba" or vectors == 0 or joining_pays(parameters, samples, cost)
+        if pays and self.joins(engine, kink):
+            return self.joined, None, worth_threads(samples, cost // JOINING, threads)
         return self.graph, None, threads or 1
 
     def job(self, samples: int, options: Options) -> Job:
@@ -158,11 +157,14 @@ class Engines:
         start = None if isinstance(runner, str) else self._cut(options.mode)
         joins = isinstance(runner, str) and self.joins(options.engine, options.kink)
         wanted = self._wanted(options, joins)
+        joins = joins and is_joined(wanted[0])
         made = self._order(wanted, options.mode)
         if joins and options.engine == "auto":
             apart = self._wanted(options, joins=False)
-            if made.cost > KERNEL_PAYS * self._order(apart, options.mode).cost:
-                wanted, made, joins = apart, self._order(apart, options.mode), False
+            alone = self._order(apart, options.mode)
+            pays = joining_pays(self.graph.parameters, samples, made.cost)
+            if not pays or made.cost > KERNEL_PAYS * alone.cost:
+                wanted, made, joins = apart, alone, False
         graph, outputs, inputs, _, picked = wanted
         planned = plan(samples, options, graph, made, start or str(runner), joins=joins)
         several = outputs.named or inputs.named or len(self.graph.outputs) > 1 or len(self.graph.inputs) > 1
@@ -194,7 +196,7 @@ class Engines:
     def _found(self, options: Options, joins: bool) -> Wanted:
         outputs = choose("outputs", options.outputs, self.graph.output_names)
         inputs = choose("inputs", options.inputs, self.graph.input_names)
-        graph = self.joined(outputs.places) if joins else self.graph.upto(outputs.places)
+        graph = (self.joined if joins else self.graph).upto(outputs.places)
         sources = tuple(graph.inputs[place] for place in inputs.places)
         rows = features("output_index", options.output_index, [graph.shapes[index] for index in graph.outputs])
         columns = features("input_index", options.input_index, [graph.shapes[index] for index in sources])

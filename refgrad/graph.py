@@ -165,7 +165,7 @@ class Graph:
         nodes = tuple(replace(node, op=ops[id(node.op)]) for node in self.nodes)
         return replace(self, nodes=nodes, dtype=dtype)
 
-    @property
+    @cached_property
     def parameters(self) -> int:
         """How many numbers the ops hold; an op in several nodes counts once."""
         ops = {id(node.op): node.op for node in self.nodes}.values()

@@ -260,9 +260,11 @@ class Network:
         """Values and Jacobians that the options ask for, in new arrays or in `outs`."""
         job = self._engines.job(len(inputs[0]), options)
         values, blocks = rooms(job, () if single else (len(inputs[0]),), outs)
-        if any(np.may_share_memory(block, x) for row in blocks for block in row for x in inputs):
-            msg = "out for J overlaps the memory of x, which would change while it is still read; use another array"
-            raise InputError(msg)
+        for what, written in (("y", values), ("J", [block for row in blocks for block in row])):
+            if any(np.may_share_memory(array, x) for array in written for x in inputs):
+                msg = f"out for {what} overlaps the memory of x, which would change while it is still read; "
+                msg += "use another array"
+                raise InputError(msg)
         evaluation.jacobians(
             job,
             inputs,

@@ -32,8 +32,16 @@ AT_ONCE = 16 * 2**20
 """Bytes of NumPy's temporaries to have under way: more come page by page from the system, which takes as long as the
 arithmetic. Measured with residual networks of 64 and 256 units: 1.2 to 1.9 times as fast as with 256 MiB."""
 
+AT_LEAST = 2 * 2**20
+"""Bytes of them for each of many threads: smaller pieces would be Python's work more than NumPy's."""
+
 JOINING = 4
 """How many times more multiply–adds are worth a thread where NumPy joins chains: Python takes its time between them."""
+
+JOINED_WEIGHTS, JOINED_WORK = 2**16, 4_000_000
+"""Up to how many numbers in its ops, or multiply–adds altogether, kernels run a graph's chains for derivatives too, not
+only for values. Measured with residual networks of 64 to 1024 units, reverse and forward, against BLAS on two threads:
+with 64 they take 0.6 to 1.1 times as long as NumPy, from 256 on 1.0 to 1.6, but for few samples, where calls count."""
 
 _TILE = 32
 """Samples: a whole number of the kernels' tiles, whatever the machine's vectors."""
@@ -93,7 +101,7 @@ def _allowed(options: Options, threads: int) -> int:
 
 def pieces(graph: Graph, made: Order, options: Options, threads: int) -> tuple[int, int]:
     """How many samples, and how many unit vectors, to have under way at once on the NumPy path."""
-    allowed = min(_allowed(options, threads), AT_ONCE // threads)
+    allowed = min(_allowed(options, threads), max(AT_ONCE // threads, AT_LEAST))
     widest = max((step.span.peak for step in made.steps if not isinstance(step, Multiply)), default=1)
     vectors = max((step.vectors for step in made.steps if not isinstance(step, Multiply)), default=1)
     if made.mode != "split":
@@ -106,7 +114,7 @@ def pieces(graph: Graph, made: Order, options: Options, threads: int) -> tuple[i
 
 def crossing_at_once(samples: int, graph: Graph, vectors: int, peak: int, threads: int) -> int:
     """How many samples NumPy takes at once for values, or products with so many vectors: some for each thread."""
-    size = samples_within(AT_ONCE // threads, bytes_per_sample(graph, vectors, peak))
+    size = samples_within(max(AT_ONCE // threads, AT_LEAST), bytes_per_sample(graph, vectors, peak))
     return min(size, math.ceil(samples / threads)) if threads > 1 and samples > 0 else size
 
 
@@ -133,6 +141,11 @@ def looks(samples: int, allowed: int | None) -> tuple[int, int]:
     threads = min(threads_allowed(allowed), 1 + samples // WORTH_A_LOOK)
     pieces = threads * min(4, max(1, samples // (threads * WORTH_A_LOOK)))
     return threads, max(1, math.ceil(samples / pieces))
+
+
+def joining_pays(parameters: int, samples: int, cost: int) -> bool:
+    """Whether derivatives of a graph with so many parameters, at so much a sample, are for the kernels and NumPy."""
+    return parameters <= JOINED_WEIGHTS or samples * cost <= JOINED_WORK
 
 
 def shared_at_once(samples: int, cost: int, threads: int) -> int:

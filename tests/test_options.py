@@ -222,6 +222,8 @@ def test_out_may_not_overlap_x(engine):
     x = memory.reshape(-1)[:20].reshape(5, 4)
     with pytest.raises(refgrad.InputError, match="out for J overlaps the memory of x"):
         net.jacobian(x, engine=engine, out=memory)
+    with pytest.raises(refgrad.InputError, match="out for y overlaps the memory of x"):
+        net.value_and_jacobian(x, engine=engine, out=(x, np.empty((5, 4, 4))))
 
 
 def test_out_of_several_ends_is_dicts_of_arrays():

@@ -1,4 +1,6 @@
-"""Jacobians of a tile's samples side by side: one unit vector after the other, as (units, lanes), through the layers.
+"""Products of a tile's samples side by side: one vector of each after the other, as (units, lanes), through the layers.
+
+For Jacobians they are unit vectors.
 
 Nothing is left out, for a unit that is off in one sample is on in another; but a matrix's numbers meet whole vectors of
 samples, where the rows of one sample's few unit vectors would not fill the machine. Sums are the same, in one order.
@@ -8,13 +10,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from refgrad.kernels.chain import has_slopes, matrix_from, transposed_times
+from refgrad.kernels.chain import transposed_times
 from refgrad.kernels.compiling import inline
-from refgrad.kernels.packing import PANEL, UNITS, WIDTH
+from refgrad.kernels.packing import PANEL, TAIL, UNITS, WIDTH
+from refgrad.kernels.passing import has_slopes, matrix_from
 from refgrad.kernels.scaling import times
-from refgrad.kernels.tails import past_tail
+from refgrad.kernels.tails import NONE, past_tail, pulled, pushed
 from refgrad.kernels.turning import turn
-from refgrad.kernels.windows import window
+from refgrad.kernels.windows import copy, window
 
 
 @inline
@@ -79,3 +82,32 @@ def tile_of_jacobians(
                 result[k] = found[k]
     for sample in range(first, first + samples):
         past_tail(layers, y, jacobian, sample, work, spare)
+
+
+@inline
+def tile_of_products(
+    packed: Any, start: Any, stop: Any, lanes: Any, samples: Any, work: Any, slopes: Any, here: Any, there: Any,
+    row: Any, spare: Any, y: Any, first: Any, vectors: Any, given: Any, results: Any, to: Any,
+) -> None:  # fmt: skip
+    """The products of samples first, … with one vector of each: at vectors[given:] (samples, m), to results[to:]."""
+    layers = packed[0]
+    n_out, entering, leaving = y.shape[1], layers[start, WIDTH], layers[stop, WIDTH]
+    size = entering * lanes
+    turn(vectors, given, samples, entering, entering, work, here, lanes)
+    for lane in range(samples if start > stop and layers[0, TAIL] != NONE else 0):
+        copy(vectors, given + lane * entering, entering, work, row)
+        pulled(layers, window(y, (first + lane) * n_out, n_out), work, row, entering, spare)
+        cotangent = window(work, here + lane, entering, lanes)
+        for i in range(entering):
+            cotangent[i] = work[row + i]
+    for lane in range(samples, lanes):
+        nothing = window(work, here + lane, entering, lanes)
+        for i in range(entering):
+            nothing[i] = 0
+    if has_slopes(layers, start):
+        times(work, here, work, here, work.dtype.type(1), work, slopes + layers[start, UNITS] * lanes, size)
+    at = follow(packed, start, stop, lanes, work, slopes, here, there)
+    turn(work, at, leaving, samples, lanes, results, to, leaving)
+    for lane in range(samples if start < stop else 0):
+        outputs = window(y, (first + lane) * n_out, n_out)
+        pushed(layers, outputs, results, to + lane * leaving, leaving, 1, 1, work, spare)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from refgrad.kernels.chain import all_listed, apply, begin, has_slopes, move_row, past_layer, sums, times_slopes
+from refgrad.kernels.chain import apply, sums
 from refgrad.kernels.compiling import inline
 from refgrad.kernels.listing import nonzero
 from refgrad.kernels.packing import BIAS, PANEL, UNITS, WIDEST, WIDTH
+from refgrad.kernels.passing import all_listed, begin, has_slopes, move_row, past_layer, times_slopes
 from refgrad.kernels.tails import outputs
 from refgrad.kernels.windows import copy, window
 

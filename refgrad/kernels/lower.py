@@ -98,7 +98,7 @@ def lower(graph: Graph) -> Program | NotLowered:
         return NotLowered("kernels take one input and give one output")
     if graph.outputs[0] != len(graph.nodes) - 1:
         return NotLowered("the output is not the last layer, and kernels run plain chains to their end")
-    layers, tail = [Layer(math.prod(graph.shapes[0]), None, None, ())], "none"
+    layers, tail, most = [Layer(math.prod(graph.shapes[0]), None, None, ())], "none", graph.parameters
     for index, node in enumerate(graph.nodes[1:]):
         op, shape = node.op, graph.shapes[index]
         if node.inputs != (index,):
@@ -107,7 +107,7 @@ def lower(graph: Graph) -> Program | NotLowered:
             continue
         if tail != "none":
             return NotLowered(f"{node.name!r} follows a {tail}, which kernels have at the end of a chain only")
-        if isinstance(op, Diagonal | PReLU) and math.prod(shape) > graph.parameters:
+        if isinstance(op, Diagonal | PReLU) and math.prod(shape) > most:
             return NotLowered(f"{node.name!r} takes more numbers than there are weights: it is in no chain of Dense")
         step = _step(node, shape, graph.dtype)
         if isinstance(op, Affine) and _is_row(shape):

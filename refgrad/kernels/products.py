@@ -1,13 +1,14 @@
-"""Jacobian–vector and vector–Jacobian products, sample by sample."""
+"""Jacobian–vector and vector–Jacobian products, sample by sample, or few vectors of many samples side by side."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from refgrad.kernels.chain import go_on, move_row, times_slopes
+from refgrad.kernels.beside import tile_of_products
 from refgrad.kernels.compiling import kernel
 from refgrad.kernels.listing import SPARE
 from refgrad.kernels.packing import WIDEST, WIDTH
+from refgrad.kernels.passing import go_on, move_row, times_slopes
 from refgrad.kernels.tails import pulled, pushed
 from refgrad.kernels.tiles import all_units, gather, lanes_for, room, run_tile, tile_size
 from refgrad.kernels.windows import borrowed, copy, keep, window
@@ -22,7 +23,8 @@ def products(
     Sample i of x is sample `batch` + i of the vectors.
 
     Forward: tangents of the inputs give those of the outputs, ẏ = J ẋ. Backward: cotangents of the outputs give the
-    inputs', x̄ = Jᵀ ȳ. So many samples as `group` says go through the layers together.
+    inputs', x̄ = Jᵀ ȳ. So many samples as `group` says go through the layers together; if it is 0, a tile of them side
+    by side.
     """
     packed = borrowed(packed[0]), borrowed(packed[1]), borrowed(packed[2])
     k, whole, x, y = len(vectors), vectors.shape[1], borrowed(x), borrowed(y)
@@ -31,6 +33,7 @@ def products(
     units, widest, first = all_units(layers), layers[0, WIDEST], 0
     start, stop = (0, len(layers) - 1) if forward else (len(layers) - 1, 0)
     n_out, entering, leaving = y.shape[1], layers[start, WIDTH], layers[stop, WIDTH]
+    beside, group = group == 0, max(group, 1)
     size = k * widest
     tile = tile_size(layers, lanes_for(layers, len(x)), True)
     to = tile + group * units
@@ -42,7 +45,13 @@ def products(
         lanes = lanes_for(layers, len(x) - first)
         slopes = run_tile(packed, kink, lanes, True, x, first, y, work, active)
         end = min(first + lanes, len(x))
-        for begin in range(first, end, group):
+        for r in range(k if beside and lanes > 1 else 0):
+            place = r * whole + batch + first
+            tile_of_products(
+                packed, start, stop, lanes, end - first, work, slopes, 0, lanes * widest, row, spare, y, first,
+                vectors, place * entering, results, place * leaving,
+            )  # fmt: skip
+        for begin in range(end if beside and lanes > 1 else first, end, group):
             samples = min(group, end - begin)
             gather(layers, lanes, begin - first, samples, work, slopes, tile)
             for sample in range(samples):

@@ -6,11 +6,12 @@ from typing import Any
 
 from refgrad.kernels.beside import tile_of_jacobians
 from refgrad.kernels.block import dense_times
-from refgrad.kernels.chain import begin, block_of, go_on
+from refgrad.kernels.chain import block_of
 from refgrad.kernels.compiling import inline, kernel
 from refgrad.kernels.forward import forward
 from refgrad.kernels.listing import SPARE
 from refgrad.kernels.packing import PANEL, WIDEST, WIDTH
+from refgrad.kernels.passing import begin, go_on
 from refgrad.kernels.tails import past_tail
 from refgrad.kernels.tiles import SIDE_BY_SIDE, all_units, gather, lanes_for, room, run_tile, tile_size
 from refgrad.kernels.turning import turn

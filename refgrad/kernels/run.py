@@ -255,7 +255,8 @@ class Runner:
         if len(vectors) == 0:
             self.value(x, y)
             return
+        few = len(vectors) <= FEW_VECTORS[self.program.switches]
         _compiled("products").products(
-            self.arguments, POLICIES.index(kink), direction == "forward", self.group(len(vectors)), first, _plain(x),
-            _plain(vectors, 2), _plain(y), _plain(results, 2),
+            self.arguments, POLICIES.index(kink), direction == "forward", 0 if few else self.group(len(vectors)), first,
+            _plain(x), _plain(vectors, 2), _plain(y), _plain(results, 2),
         )  # fmt: skip

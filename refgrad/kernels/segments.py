@@ -78,7 +78,7 @@ class Segment(Op):
         raise NotImplementedError
 
     def cost(self, k: int, *shapes: Shape) -> int:
-        """Of the layers, and once more of the values for all vectors together."""
+        """Of the layers; that the values come once more is not counted."""
         del shapes
         return k * self.runner.program.multiply_adds
 
@@ -116,6 +116,11 @@ def program_of(graph: Graph, row: tuple[int, ...]) -> Program | None:
     return found if isinstance(found, Program) else None
 
 
+def is_joined(graph: Graph) -> bool:
+    """Whether kernels run a part of it."""
+    return any(isinstance(node.op, Segment) for node in graph.nodes)
+
+
 def programs(graph: Graph) -> Programs:
     """What kernels can run of a graph."""
     found = {row: program_of(graph, row) for row in chains(graph)}
@@ -123,7 +128,11 @@ def programs(graph: Graph) -> Programs:
 
 
 def segmented(graph: Graph, found: Programs) -> Graph:
-    """The graph with each of those chains as one node; making it imports Numba."""
+    """The graph with each of those chains as one node; making it imports Numba.
+
+    Chains of the same ops share a runner, and its weights in panels.
+    """
+    runners: dict[tuple[Any, ...], Runner] = {}
     ends = {row[-1]: row for row in found}
     inside = {index for row in found for index in row[:-1]}
     kept = [index for index in range(len(graph.nodes)) if index not in inside]
@@ -132,9 +141,13 @@ def segmented(graph: Graph, found: Programs) -> Graph:
     for index in kept:
         node = graph.nodes[index]
         if index in ends:
-            start = graph.nodes[ends[index][0]].inputs
-            op = Segment(Runner(found[ends[index]], graph.dtype), graph.shapes[start[0]], graph.shapes[index])
-            node = Node(op, start, node.name)
+            row = ends[index]
+            start = graph.nodes[row[0]].inputs
+            taken = graph.shapes[start[0]]
+            key = (taken, *(id(graph.nodes[place].op) for place in row))
+            if key not in runners:
+                runners[key] = Runner(found[row], graph.dtype)
+            node = Node(Segment(runners[key], taken, graph.shapes[index]), start, node.name)
         nodes.append(replace(node, inputs=tuple(new[source] for source in node.inputs)))
     return replace(
         graph,
