@@ -57,8 +57,8 @@ class Plan:
 
     `multiply_adds` is counted per sample; `at_once` how many samples are worked on at a time by each of `threads`, and
     `vectors` how many unit vectors. With the engine "mixed" kernels run the chains that are in a graph, and NumPy what
-    joins them. `why` says why this engine and this mode. With the algorithm "staircase" they are
-    those of the chain, which is asked near breakpoints only; samples and threads those of the search.
+    joins them. `why` says why this engine and this mode. With the algorithm "staircase" they are those of the chain,
+    which is asked near breakpoints only; samples at once and threads are the search's, where it is compiled.
     """
 
     samples: int
