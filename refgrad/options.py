@@ -55,7 +55,8 @@ class Options:
     `kink`: a unit's slope exactly on a kink. `engine`: what computes; "numba" runs a plain chain, or the chains that
     are in a graph with NumPy between them. `threads`: how many at most; None for
     `REFGRAD_NUM_THREADS` or all allowed. `max_bytes` bounds temporaries, None at 256 MiB: the batch is worked in
-    chunks, which NumPy has smaller than that, for it is faster so. `out`: arrays to write into. `progress`: show a bar on standard error once the work takes over a second.
+    chunks, which NumPy has smaller than that, for it is faster so. `out`: arrays to write into. `progress`: show a bar
+    on standard error once the work takes over a second.
     """
 
     outputs: Any = None

@@ -1,1 +1,1 @@
-"""The hot loop, compiled by Numba: the same numbers as `derivatives`, faster, for plain chains and those in other graphs."""
+"""The hot loop, compiled by Numba: the numbers of `derivatives`, faster, for plain chains and those in other graphs."""

@@ -45,8 +45,7 @@ def _body(form: str, ending: str, dtype: Any) -> Any:
         typing, rows, panels, left, step, active, count, panel, stride, out, out_row, out_panel, width, ends
     ):  # fmt: skip
         def code(context: Any, builder: Any, signature: Any, given: Any) -> Any:
-            function = declared(builder.module, f"{name(form, ending, dtype)}.body", dtype)
-            function.linkage = "internal"
+            function = declared(builder.module, name(form, ending, dtype), dtype)
             Loop(function, dtype, form, ending)
             builder.call(function, given)
             return context.get_dummy_value()
@@ -77,7 +76,9 @@ def link(dtype: np.dtype[Any]) -> None:
                 body, lambda function, cache: numba.cfunc(_signature(kind), cache=cache, **OPTIONS)(function)
             )
             _KEPT.append(compiled)
-            llvmlite.binding.add_symbol(name(form, ending, kind), compiled.address)
+            # Not the address of what Numba has around it, which would take as long as a short loop.
+            found = compiled._library.get_pointer_to_function(name(form, ending, kind))
+            llvmlite.binding.add_symbol(name(form, ending, kind), found)
 
 
 _KEPT: list[Any] = []  # what is compiled lives as long as the process

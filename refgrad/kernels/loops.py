@@ -46,7 +46,11 @@ def arguments(dtype: Any) -> dict[str, Any]:
 
 def declared(module: Any, name: str, dtype: Any) -> Any:
     """A loop as LLVM's function of a module."""
-    return cgutils.get_or_insert_function(module, ir.FunctionType(ir.VoidType(), arguments(dtype).values()), name)
+    kind = ir.FunctionType(ir.VoidType(), arguments(dtype).values())
+    function = cgutils.get_or_insert_function(module, kind, name)
+    function.attributes.add("noinline")
+    function.attributes.add("nounwind")
+    return function
 
 
 class Loop:
