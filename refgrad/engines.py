@@ -110,8 +110,9 @@ class Engines:
         if engine == "numpy":
             return "engine='numpy' was asked for"
         obstacle = self.obstacle(kink)
-        missing = None if obstacle and not self.has_chains(kink) else run.unavailable()
-        if engine == "numba" and obstacle and not self.has_chains(kink):
+        none = obstacle is not None and not self.has_chains(kink)
+        missing = None if none else run.unavailable()
+        if engine == "numba" and none:
             msg = f"engine='numba' cannot run this: {obstacle}; use engine='numpy' or 'auto'"
             raise UnsupportedError(msg)
         if engine == "numba" and missing:

@@ -99,9 +99,14 @@ def _allowed(options: Options, threads: int) -> int:
     return max(1, (options.max_bytes or MAX_BYTES) // threads)
 
 
+def _under_way(threads: int) -> int:
+    """Bytes of NumPy's temporaries that are fastest for each of so many threads."""
+    return max(AT_ONCE // threads, AT_LEAST)
+
+
 def pieces(graph: Graph, made: Order, options: Options, threads: int) -> tuple[int, int]:
     """How many samples, and how many unit vectors, to have under way at once on the NumPy path."""
-    allowed = min(_allowed(options, threads), max(AT_ONCE // threads, AT_LEAST))
+    allowed = min(_allowed(options, threads), _under_way(threads))
     widest = max((step.span.peak for step in made.steps if not isinstance(step, Multiply)), default=1)
     vectors = max((step.vectors for step in made.steps if not isinstance(step, Multiply)), default=1)
     if made.mode != "split":
@@ -114,7 +119,7 @@ def pieces(graph: Graph, made: Order, options: Options, threads: int) -> tuple[i
 
 def crossing_at_once(samples: int, graph: Graph, vectors: int, peak: int, threads: int) -> int:
     """How many samples NumPy takes at once for values, or products with so many vectors: some for each thread."""
-    size = samples_within(max(AT_ONCE // threads, AT_LEAST), bytes_per_sample(graph, vectors, peak))
+    size = samples_within(_under_way(threads), bytes_per_sample(graph, vectors, peak))
     return min(size, math.ceil(samples / threads)) if threads > 1 and samples > 0 else size
 
 
