@@ -10,10 +10,10 @@ import numpy as np
 
 from refgrad.arrays import Array, Shape
 from refgrad.engines import Engines
-from refgrad.kernels import run
 from refgrad.kernels.program import Program
+from refgrad.kernels.run import COST_OF_A_LOOK
 from refgrad.options import Options
-from refgrad.planning import WORTH_A_LOOK, few, shared_at_once, worth_threads
+from refgrad.planning import few, few_values, shared_at_once, worth_threads
 
 
 def _nothing(_: Any) -> None:
@@ -36,7 +36,7 @@ class Brief:
         if not self.kernels_pay:
             return False
         few_enough = samples <= few(self.engines.direct.cost)
-        return few_enough or (samples < WORTH_A_LOOK and self.engines.table(samples) is not None)
+        return few_enough or (samples <= few(COST_OF_A_LOOK) and self.engines.table(samples) is not None)
 
     @cached_property
     def most_values(self) -> float:
@@ -44,14 +44,19 @@ class Brief:
 
         Finding out imports Numba.
         """
-        return -1 if isinstance(self.engines.chosen("auto"), str) else few(self.graph.parameters)
+        return -1 if isinstance(self.engines.chosen("auto"), str) else self._few_values
+
+    @property
+    def _few_values(self) -> float:
+        return few_values(self.graph.parameters, self.graph.dtype.itemsize)
 
     def value(self, x: Array) -> Array:
         """Values of a few samples by the kernels, with nothing around them."""
-        if self.engines.table(len(x)) is not None:
-            return self.value_and_jacobian(x)[0]
-        y = np.empty((len(x), *self._shapes[0]), x.dtype)
-        self.engines.runner.value(x, y)
+        y, table = np.empty((len(x), *self._shapes[0]), x.dtype), self.engines.table(len(x))
+        if table is None:
+            self.engines.runner.value(x, y)
+        else:
+            self.engines.runner.look_up(table, x, self.engines.direct, "keras", y, None)
         return y
 
     @cached_property
@@ -59,19 +64,24 @@ class Brief:
         """Values of what the kernels can take as it is, or None."""
         if self.most_values < 0 or not self._flat:
             return _nothing
-        return self.engines.runner.brief_value(*self._limits(self.graph.parameters))
+        return self.engines.runner.brief_value(
+            self._few_values, self._most(self.graph.parameters),
+            lambda samples: worth_threads(self.engines.work_of_values(samples), None),
+        )  # fmt: skip
 
     @cached_property
     def fitting(self) -> Callable[[Any], tuple[Array, Array] | None]:
         """Value and Jacobian of what the kernels can take as it is, or None."""
         if not self.kernels_pay or not self._flat:
             return _nothing
-        return self.engines.runner.brief(self.engines.direct, *self._limits(self.engines.direct.cost))
+        cost = self.engines.direct.cost
+        return self.engines.runner.brief(
+            self.engines.direct, few(cost), self._most(cost), lambda samples: worth_threads(samples * cost, None)
+        )
 
-    def _limits(self, cost: int) -> tuple[float, float, Callable[[int], int]]:
-        """How many samples of such a cost are for one thread, and for one piece of work; and for how many threads."""
-        most = min(self.engines.worth_a_table - 1, shared_at_once(0, cost, 2))
-        return few(cost), most, lambda samples: worth_threads(samples, cost, None)
+    def _most(self, cost: int) -> float:
+        """How many samples of such a cost are for one piece of work, and no table."""
+        return min(self.engines.worth_a_table - 1, shared_at_once(cost, 2))
 
     @property
     def _flat(self) -> bool:
@@ -80,16 +90,11 @@ class Brief:
     def value_and_jacobian(self, x: Array) -> tuple[Array, Array]:
         """Value and Jacobian of a few samples by the kernels, with nothing around them."""
         y, jacobian = np.empty((len(x), *self._shapes[0]), x.dtype), np.empty((len(x), *self._shapes[1]), x.dtype)
-        table = self.engines.table(len(x))
+        table, runner, start = self.engines.table(len(x)), self.engines.runner, self.engines.direct
         if table is None:
-            self.engines.runner.value_and_jacobian(x, self.engines.direct, "keras", y, jacobian)
-            return y, jacobian
-        rows = len(x), table.slopes.shape[1]
-        left = run.look_up(table, x.reshape(-1), y.reshape(rows), jacobian.reshape(rows))
-        if len(left):
-            some, slopes = y[left], jacobian[left]
-            self.engines.runner.value_and_jacobian(x[left], self.engines.direct, "keras", some, slopes)
-            y[left], jacobian[left] = some, slopes
+            runner.value_and_jacobian(x, start, "keras", y, jacobian)
+        else:
+            runner.look_up(table, x, start, "keras", y, jacobian)
         return y, jacobian
 
     @cached_property

@@ -20,10 +20,10 @@ from refgrad.kernels import run
 from refgrad.kernels.cuts import Cut, cut
 from refgrad.kernels.lower import NotLowered, lower
 from refgrad.kernels.program import Program
-from refgrad.kernels.run import Runner
+from refgrad.kernels.run import COST_OF_A_LOOK, Runner
 from refgrad.kernels.segments import Programs, is_joined, programs, segmented
 from refgrad.options import ENGINES, Engine, Kink, Mode, Options, check
-from refgrad.planning import JOINING, KERNEL_PAYS, joining_pays, plan, searched, worth_threads
+from refgrad.planning import JOINING, KERNEL_PAYS, joining_pays, plan, searched, work_of_values, worth_threads
 
 PLAIN = Options()
 
@@ -138,6 +138,12 @@ class Engines:
         """The graph with its chains for the kernels."""
         return segmented(self.graph, self.programs)
 
+    def work_of_values(self, samples: int) -> float:
+        """What the kernels do for values of so many samples: see `planning`."""
+        if self.table(samples) is not None:
+            return samples * COST_OF_A_LOOK
+        return work_of_values(samples, self.graph.parameters, self.graph.dtype.itemsize)
+
     def for_products(
         self, engine: Engine, samples: int, threads: int | None, vectors: int = 0, kink: Kink = "keras"
     ) -> tuple[Graph, Runner | None, int]:
@@ -146,10 +152,11 @@ class Engines:
         parameters = self.graph.parameters
         cost = max(1, vectors) * parameters
         if isinstance(runner, Runner):
-            return self.graph, runner, worth_threads(samples, cost, threads)
+            work = (vectors + 1) * samples * parameters if vectors else self.work_of_values(samples)
+            return self.graph, runner, worth_threads(work, threads)
         pays = engine == "numba" or vectors == 0 or joining_pays(parameters, samples, cost)
         if pays and self.joins(engine, kink):
-            return self.joined, None, worth_threads(samples, cost // JOINING, threads)
+            return self.joined, None, worth_threads(samples * cost / JOINING, threads)
         return self.graph, None, threads or 1
 
     def job(self, samples: int, options: Options) -> Job:
@@ -172,10 +179,7 @@ class Engines:
         part = any(places is not None for places in picked.rows + picked.columns)
         table = self.table(samples, options, not several and not part)
         if table is not None:
-            # The place of each sample that is left over, and what the chain then gives for it.
-            planned = searched(
-                planned, len(table.starts), options, 8 + 3 * graph.dtype.itemsize * table.slopes.shape[1]
-            )
+            planned = searched(planned, len(table.starts), options.threads)
         runs = runner if isinstance(runner, Runner) and planned.engine == "numba" else None
         return Job(*wanted, made, runs, start, planned, options, table)
 

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
@@ -20,11 +19,10 @@ from refgrad.derivatives.spans import span
 from refgrad.ends import Ends, Positions
 from refgrad.errors import KinkError
 from refgrad.graph import Graph
-from refgrad.kernels import run
 from refgrad.kernels.cuts import Cut
-from refgrad.kernels.run import Runner
+from refgrad.kernels.run import COST_OF_A_LOOK, Runner
 from refgrad.options import MAX_BYTES, Kink, Options
-from refgrad.planning import Plan, bytes_per_sample, crossing_at_once, kernels_at_once, looks, shared_at_once
+from refgrad.planning import Plan, bytes_per_sample, crossing_at_once, shared_at_once
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,8 +83,9 @@ def values(
     into: Sequence[Array],
     threads: int,
     table: Staircase | None = None,
+    start: Cut | None = None,
 ) -> None:
-    """Write the value of every output, `(batch, *out)`."""
+    """Write the value of every output, `(batch, *out)`; near a table's breakpoints, kernels start at `start`."""
     samples = len(inputs[0])
 
     def chain(at: Sequence[Array], targets: Sequence[Array]) -> None:
@@ -101,63 +100,50 @@ def values(
         at, targets = [x[piece] for x in inputs], [target[piece] for target in into]
         if table is None:
             chain(at, targets)
-            return
-        rows = targets[0].reshape(len(at[0]), -1)
-        left = _looked_up(table, runner, at[0], rows, np.empty_like(rows))
-        if len(left):
-            spare = np.empty((len(left), *targets[0].shape[1:]), targets[0].dtype)
-            chain([at[0][left]], [spare])
-            targets[0][left] = spare
+        elif runner is not None:
+            assert start is not None
+            runner.look_up(table, at[0], start, "keras", targets[0], None, sharing)
+        else:
+            rows = targets[0].reshape(len(at[0]), -1)
+            left = table.look_up(at[0].reshape(-1), rows, np.empty_like(rows))
+            if len(left):
+                spare = np.empty((len(left), *targets[0].shape[1:]), targets[0].dtype)
+                chain([at[0][left]], [spare])
+                targets[0][left] = spare
 
     size, sharing = crossing_at_once(samples, graph, 0, 0, threads), 1
-    if runner is not None and table is None:
-        size, sharing, threads = shared_at_once(samples, graph.parameters, threads), threads, 1
-    elif runner is not None:
-        threads, size = looks(samples, threads)
+    if runner is not None:
+        size, sharing, threads = shared_at_once(graph.parameters, threads), threads, 1
     each(work, samples, size, threads=threads)
-
-
-def _looked_up(table: Staircase, runner: Runner | None, x: Array, y: Array, jacobian: Array) -> Any:
-    """Write what the table has for one input number x; the places of the samples that it has nothing for."""
-    t = x.reshape(-1)
-    return table.look_up(t, y, jacobian) if runner is None else run.look_up(table, t, y, jacobian)
 
 
 def jacobians(job: Job, inputs: Sequence[Array], values: Sequence[Array], into: Sequence[Sequence[Array]]) -> None:
     """Write the value of every output and its Jacobian by every input, `(batch, *rows, *columns)`."""
-    work = _chain(job) if job.table is None else _by_table
+    work = _by_kernels if job.runner is not None else _by_numpy if job.table is None else _by_table
     plan, options = job.plan, job.options
 
     def piecewise(piece: slice) -> None:
         here = [[block[piece] for block in row] for row in into]
         work(job, [x[piece] for x in inputs], [y[piece] for y in values], here, piece.start)
 
-    samples, size, threads = len(inputs[0]), plan.at_once, plan.threads
-    if _shared(job):
+    size, threads = plan.at_once, plan.threads
+    if job.runner is not None:  # the kernels share each piece out among threads themselves
         direct = all(part is None for part in job.picked.rows + job.picked.columns) and into[0][0].flags.c_contiguous
-        size, threads = (shared_at_once(samples, plan.multiply_adds, threads) if direct else size * threads), 1
-    each(piecewise, samples, size, threads=threads, progress=options.progress, what="jacobian")
-
-
-def _shared(job: Job) -> bool:
-    """Whether the kernels share a piece out among threads themselves."""
-    return job.runner is not None and job.table is None and job.plan.threads > 1
-
-
-def _chain(job: Job) -> Callable[[Job, list[Array], list[Array], list[list[Array]], int], None]:
-    return _by_numpy if job.runner is None else _by_kernels
+        cost = COST_OF_A_LOOK if job.table is not None else plan.multiply_adds
+        size, threads = (shared_at_once(cost, threads) if direct else size * threads), 1
+    each(piecewise, len(inputs[0]), size, threads=threads, progress=options.progress, what="jacobian")
 
 
 def _by_table(job: Job, inputs: list[Array], values: list[Array], into: list[list[Array]], first: int) -> None:
     assert job.table is not None
     (x,), (y,), ((target,),) = inputs, values, into
     value, block = (_contiguous(part, len(x), job.table.slopes.shape[1]) for part in (y, target))
-    left = _looked_up(job.table, job.runner, x, value, block)
+    left = job.table.look_up(x.reshape(-1), value, block)
     _give(value, y)
     _give(block, target)
     if len(left):
         spare = [np.empty((len(left), *part.shape[1:]), part.dtype) for part in (y, target)]
-        _chain(job)(job, [x[left]], spare[:1], [spare[1:]], first)
+        _by_numpy(job, [x[left]], spare[:1], [spare[1:]], first)
         y[left], target[left] = spare
 
 
@@ -184,10 +170,12 @@ def _by_kernels(job: Job, inputs: list[Array], values: list[Array], into: list[l
     value = _contiguous(y, *y.shape)
     whole = (len(x), math.prod(y.shape[1:]), math.prod(x.shape[1:]))
     block = _contiguous(target, *whole) if rows is None and columns is None else np.empty(whole, x.dtype)
-    kink = job.options.kink
+    kink, threads = job.options.kink, job.plan.threads
     assert kink != "raise"
-    threads = job.plan.threads if _shared(job) else 1
-    job.runner.value_and_jacobian(x, job.start, kink, value, block, threads)
+    if job.table is not None:
+        job.runner.look_up(job.table, x, job.start, kink, value, block, threads)
+    else:
+        job.runner.value_and_jacobian(x, job.start, kink, value, block, threads)
     _give(value, y)
     if rows is not None:
         block = block[:, rows.ravel()]
@@ -214,12 +202,15 @@ def product(
     values = [np.empty((samples, *graph.shapes[index]), graph.dtype) for index in graph.outputs]
     ends = graph.outputs if direction == "forward" else graph.inputs
     results = [np.zeros((k, samples, *graph.shapes[index]), graph.dtype) for index in ends]
+    given = vectors[0] if runner is not None else None
+    plain = None if given is None else np.require(given, requirements=["C", "W", "A"])
     take = products.jvp if direction == "forward" else products.vjp
 
     def work(piece: slice) -> None:
         if runner is not None and kink != "raise":
-            assert vectors[0] is not None
-            runner.products(inputs[0][piece], vectors[0], piece.start, direction, kink, values[0][piece], results[0])
+            assert plain is not None
+            x, y = inputs[0][piece], values[0][piece]
+            runner.products(x, plain, piece.start, direction, kink, y, results[0], sharing)
             return
         point = linearize(graph, [x[piece] for x in inputs], kink, piece.start)
         for target, value in zip(values, point.outputs, strict=True):
@@ -230,9 +221,9 @@ def product(
                 result[:, piece] = part
 
     peak = span(graph, graph.inputs, graph.outputs).peak
-    size = crossing_at_once(samples, graph, k, peak, threads)
+    size, sharing = crossing_at_once(samples, graph, k, peak, threads), 1
     if runner is not None:
-        size = kernels_at_once(samples, k * graph.parameters, threads)
+        size, sharing, threads = shared_at_once((k + 1) * graph.parameters, threads), threads, 1
     each(work, samples, size, threads=threads)
     return values, results
 

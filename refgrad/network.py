@@ -108,7 +108,8 @@ class Network:
         graph, runner, workers = self._engines.for_products(engine, len(inputs[0]), threads)
         values = [np.empty((len(inputs[0]), *shape), self.dtype) for shape in self.output_shapes]
         table = self._engines.table(len(inputs[0])) if engine != "numpy" else None
-        evaluation.values(graph, runner, inputs, values, workers, table)
+        start = self._engines.direct if table is not None and runner is not None else None
+        evaluation.values(graph, runner, inputs, values, workers, table, start)
         return self._outputs.pack([unbatched(value) for value in values] if single else values)
 
     @takes_options

@@ -11,22 +11,20 @@ from refgrad.derivatives.order import Multiply, Order, Step
 from refgrad.derivatives.spans import size
 from refgrad.graph import Graph
 from refgrad.kernels.cuts import Cut
+from refgrad.kernels.run import COST_OF_A_LOOK, near
 from refgrad.options import MAX_BYTES, Algorithm, Options
 
-WORTH_A_THREAD = 10_000_000
-"""Multiply–adds that are worth another thread. On one core of an EPYC with AVX-512 (Zen 5) kernels were measured to get
-through 28 (1-64-32-32-1) to 190 (10-256-256-256-10) of them in a nanosecond: it is 0.05 to 0.35 ms of work. A thread
-has begun 0.03 to 0.05 ms after it is asked."""
-
-WORTH_A_PIECE = WORTH_A_THREAD // 4
-"""Multiply–adds that are worth a place in the queue, 13 to 90 µs of work at the rates above."""
+WORTH_A_THREAD = 4_000_000
+"""Multiply–adds that are worth another thread: 0.02 to 0.14 ms, for on one core of an EPYC with AVX-512 (Zen 5) kernels
+were measured to get through 28 (1-64-32-32-1) to 190 (10-256-256-256-10) of them in a nanosecond. A helper begins in
+less than 1 µs if it has just helped, else in 2 to 5, on a virtual machine 31, of which 12 are the caller's."""
 
 WORTH_A_WAIT = 2_000_000_000
 """Multiply–adds of each thread that are worth waiting for all of them, some 20 ms."""
 
-WORTH_A_LOOK = 20_000
-"""Samples to look up in a staircase that are worth another thread, or a piece of their own: some 0.2 ms, at 8 to 13 ns
-each. A piece costs 0.05 ms beside them."""
+FETCHED = 1.6
+"""Multiply–adds that take as long as it takes to fetch a byte of weights from beyond a core's second cache: 50 bytes a
+nanosecond, and 80 multiply–adds, on a Xeon (Emerald Rapids). With few samples there is nothing else to do meanwhile."""
 
 AT_ONCE = 16 * 2**20
 """Bytes of NumPy's temporaries to have under way: more come page by page from the system, which takes as long as the
@@ -128,24 +126,25 @@ def few(cost: int) -> float:
     return (WORTH_A_THREAD - 1) / max(1, cost)
 
 
-def worth_threads(samples: int, cost: int, allowed: int | None) -> int:
-    """How many threads the kernels are worth, of those allowed."""
-    return min(threads_allowed(allowed), 1 + samples * cost // WORTH_A_THREAD)
+def worth_threads(work: float, allowed: int | None) -> int:
+    """How many threads so many multiply–adds are worth, of those allowed."""
+    return min(threads_allowed(allowed), 1 + int(work // WORTH_A_THREAD))
 
 
-def kernels_at_once(samples: int, cost: int, threads: int) -> int:
-    """Of how many samples, each of so many multiply–adds, a piece of the kernels' work is."""
-    if threads == 1:
-        return max(1, samples)
-    least = max(math.ceil(WORTH_A_PIECE / max(1, cost)), math.ceil(samples / (4 * threads)), 1)
-    return -(-least // _TILE) * _TILE
+def work_of_values(samples: int, parameters: int, itemsize: int) -> float:
+    """Multiply–adds that take as long as the kernels take for values of so many samples."""
+    fetched = FETCHED * itemsize * parameters if itemsize * parameters > 2 * near() else 0
+    return max(samples * parameters, fetched) if samples else 0
 
 
-def looks(samples: int, allowed: int | None) -> tuple[int, int]:
-    """How many threads look so many samples up in a staircase, and how many at a time: equal pieces."""
-    threads = min(threads_allowed(allowed), 1 + samples // WORTH_A_LOOK)
-    pieces = threads * min(4, max(1, samples // (threads * WORTH_A_LOOK)))
-    return threads, max(1, math.ceil(samples / pieces))
+def few_values(parameters: int, itemsize: int) -> float:
+    """`few` samples, for values: not even one where its weights must be fetched."""
+    return 0 if work_of_values(1, parameters, itemsize) >= WORTH_A_THREAD else few(parameters)
+
+
+def _shares(samples: int, threads: int) -> int:
+    """Equal shares of a batch for some threads, in whole tiles."""
+    return -(-max(1, samples) // (threads * _TILE)) * _TILE if threads > 1 else max(1, samples)
 
 
 def joining_pays(parameters: int, samples: int, cost: int) -> bool:
@@ -153,18 +152,18 @@ def joining_pays(parameters: int, samples: int, cost: int) -> bool:
     return parameters <= JOINED_WEIGHTS or samples * cost <= JOINED_WORK
 
 
-def shared_at_once(samples: int, cost: int, threads: int) -> int:
-    """Of how many samples a piece is that kernels share out among threads: Ctrl-C comes between two."""
-    return -(-threads * WORTH_A_WAIT // max(1, cost)) if threads > 1 else max(1, samples)
+def shared_at_once(cost: int, threads: int) -> int:
+    """Of how many samples, each of so many multiply–adds, a piece is that kernels do before Ctrl-C is heard."""
+    return -(-threads * WORTH_A_WAIT // max(1, cost))
 
 
-def searched(planned: Plan, intervals: int, options: Options, bytes_per_sample: int) -> Plan:
+def searched(planned: Plan, intervals: int, allowed: int | None) -> Plan:
     """The plan where a staircase of so many intervals is asked first: looking up is all the work there is."""
     why = f"a search among {intervals:,} intervals; near a breakpoint, {planned.why}"
     threads, at_once = planned.threads, planned.at_once
     if planned.engine == "numba":
-        threads, at_once = looks(planned.samples, options.threads)
-        at_once = min(at_once, samples_within(_allowed(options, threads), bytes_per_sample))
+        threads = worth_threads(planned.samples * COST_OF_A_LOOK, allowed)
+        at_once = _shares(planned.samples, threads)
     return replace(planned, algorithm="staircase", threads=threads, at_once=at_once, why=why)
 
 
@@ -176,20 +175,19 @@ def plan(samples: int, options: Options, graph: Graph, made: Order, kernels: Cut
     """
     counted = f"{made.mode} is the least counted" if options.mode == "auto" else f"mode={options.mode!r} was asked for"
     if isinstance(kernels, Cut) and (options.engine == "numba" or kernels.cost <= KERNEL_PAYS * made.cost):
-        threads = worth_threads(samples, kernels.cost, options.threads)
-        at_once = kernels_at_once(samples, kernels.cost, threads)
-        # The kernels write whole Jacobians: a place for them, and what is picked from there, rows before columns. A
-        # thread that comes too late to help still holds the place of the piece before.
+        threads = worth_threads(samples * kernels.cost, options.threads)
+        # The kernels write whole Jacobians: a place for them, and what is picked from there, rows before columns.
         whole = size(graph, graph.outputs[0]) * size(graph, graph.inputs[0])
-        at_once = min(at_once, samples_within(_allowed(options, threads), (2 + threads) * graph.dtype.itemsize * whole))
+        most = samples_within(_allowed(options, threads), 3 * graph.dtype.itemsize * whole)
+        at_once = min(_shares(samples, threads), most)
         why = f"{kernels.mode} is what the kernels do with least" if options.mode == "auto" else counted
         return Plan(samples, "numba", kernels.mode, kernels.cost, at_once, kernels.vectors, threads, why)
     kept = kernels if isinstance(kernels, str) else f"the kernels would do {kernels.cost:,} multiply–adds"
-    threads = worth_threads(samples, made.cost // JOINING, options.threads) if joins else options.threads or 1
+    threads = worth_threads(samples * made.cost / JOINING, options.threads) if joins else options.threads or 1
     at_once, vectors = pieces(graph, made, options, threads)
     if not joins:
         why = f"{counted}; not numba: {kept}"
         return Plan(samples, "numpy", made.mode, made.cost, at_once, vectors, threads, why)
-    at_once = min(at_once, -(-max(1, samples) // (threads * _TILE)) * _TILE)
+    at_once = min(at_once, _shares(samples, threads))
     why = f"{counted}; numba for chains only: {kept}"
     return Plan(samples, "mixed", made.mode, made.cost, at_once, vectors, threads, why)

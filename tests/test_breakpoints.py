@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 
 import numpy as np
 import pytest
@@ -189,10 +188,9 @@ def test_auto_takes_the_table_for_batches_that_are_worth_it():
     assert net.plan(10_000, algorithm="chain").algorithm == "chain"
     assert net.plan(1, algorithm="staircase").algorithm == "staircase"
     assert str(net.plan(10_000)).startswith("staircase on ")
-    looks = [net.plan(n, threads=2) for n in (10_000, 50_000, 10**7)]
-    if looks[0].engine == "numba":  # pieces are of what looking up is worth, not the layers
-        assert [(plan.threads, math.ceil(plan.samples / plan.at_once)) for plan in looks] == [(1, 1), (2, 2), (2, 8)]
-        assert net.plan(10**7, threads=2, max_bytes=2**20).at_once < 2**16
+    looks = [net.plan(n, threads=2) for n in (3_000, 10_000, 10**7)]
+    if looks[0].engine == "numba":  # threads are for what looking up is worth, not the layers
+        assert [plan.threads for plan in looks] == [1, 2, 2]
     x = np.linspace(-3, 3, 10_000, dtype="float32")[:, None]
     by_table = net.value_and_jacobian(x, algorithm="staircase")
     assert not np.array_equal(by_table[0], net.value_and_jacobian(x, algorithm="chain")[0])

@@ -7,8 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 
 import mpmath
@@ -21,87 +19,27 @@ from refgrad import planning
 from refgrad.activations import ACTIVATIONS
 from refgrad.agreement import Answer, compare
 from refgrad.errors import MissingExtraError
-from refgrad.graph import Graph, Node, Provenance, chain
+from refgrad.graph import Graph, Node, Provenance
 from refgrad.kernels import run
-from refgrad.kernels.lower import UNCOMPILED, NotLowered, lower
+from refgrad.kernels.lower import NotLowered, lower
 from refgrad.ops import (
     Affine,
-    BatchNormalization,
     Elementwise,
-    LogSoftmax,
     Normalization,
     PReLU,
     Rescaling,
-    Reshape,
     Softmax,
     Source,
     Sparsemax,
 )
 from refgrad.rounding import tolerance
 from tests.cases import CASES
+from tests.chains import ROWS, SAMPLES, chained, every_chain, every_dtype, network
 
 ROOT = Path(__file__).resolve().parents[1]
 MODES = ("forward", "reverse", "split")
 KINKS = ("keras", "left", "right", "mean")
-SAMPLES = 20 if DISABLE_JIT else 200  # a Python loop, run for the coverage of the kernels' lines
-
-ROWS = {name: row for name, row in ACTIVATIONS.items() if name not in UNCOMPILED}
-
-
-def network(*steps, shape=(2,), dtype="float64"):
-    return chain(shape, [(f"step_{k}", op) for k, op in enumerate(steps)], np.dtype(dtype), Provenance())
-
-
-def _chains():
-    """Every activation of the table between two layers, and everything else that a chain may hold, by name."""
-    rng = np.random.default_rng(11)
-
-    def affine(n_in, n_out, bias=True):
-        return Affine(rng.normal(size=(n_in, n_out)), rng.normal(size=n_out) if bias else None)
-
-    def positive(*shape):
-        return rng.uniform(0.3, 2, size=shape)
-
-    for name, row in ROWS.items():
-        yield name, (4,), [affine(4, 7), Elementwise(name, row.defaults), affine(7, 3)]
-    batch = BatchNormalization(rng.normal(size=7), positive(7), positive(7), rng.normal(size=7))
-    bare = BatchNormalization(rng.normal(size=7), positive(7))
-    far = Normalization(1e3 + positive(4), positive(4))
-    relu, tanh = Elementwise("relu", (np.inf, 0.0, 0.0)), Elementwise("tanh")
-    yield "batch normalisation after", (4,), [affine(4, 7), relu, batch, affine(7, 3)]
-    yield "batch normalisation between", (4,), [affine(4, 7, bias=False), bare, tanh, affine(7, 3)]
-    yield "normalised inputs", (4,), [Normalization(rng.normal(size=4), positive(4)), affine(4, 5), tanh]
-    yield "inputs far from 0", (4,), [Rescaling(np.array(1.0), np.full(4, 1e3)), far, affine(4, 5), relu, affine(5, 2)]
-    undone = Normalization(rng.normal(size=3), positive(3), invert=True)
-    yield "normalisation undone", (4,), [affine(4, 7), relu, affine(7, 3), undone]
-    yield "rescaled by numbers", (4,), [Rescaling(np.array(0.5), np.array(-0.1)), affine(4, 3), tanh]
-    yield "prelu", (4,), [affine(4, 7), PReLU(rng.normal(size=7)), affine(7, 3)]
-    yield "prelu of one slope", (4,), [affine(4, 7), PReLU(np.array([0.3])), affine(7, 3)]
-    yield "softmax", (4,), [affine(4, 7), relu, affine(7, 5), Softmax()]
-    yield "softmax of one layer", (4,), [affine(4, 5), Softmax()]
-    yield "log softmax", (4,), [affine(4, 7), tanh, affine(7, 5), LogSoftmax()]
-    yield "flattened", (3, 2), [Reshape((6,)), affine(6, 7), relu, affine(7, 4), Reshape((2, 2))]
-    yield "flattened after a PReLU", (3, 2), [PReLU(rng.normal(size=2)), Reshape((6,)), affine(6, 3)]
-    yield "a row of features", (1, 1, 4), [affine(4, 7), relu, affine(7, 3), Softmax()]
-    yield "activations in a row", (4,), [affine(4, 7), tanh, relu, tanh, affine(7, 3), Elementwise("softplus")]
-    yield "an activation first", (4,), [tanh, affine(4, 3)]
-    yield "wider than a panel", (40,), [affine(40, 70), relu, affine(70, 34), tanh, affine(34, 37)]
-    narrow = [affine(50, 40), relu, affine(40, 3), tanh, affine(3, 36), relu, affine(36, 45)]
-    yield "narrow in the middle", (50,), narrow
-    yield "several panels at once", (5,), [affine(5, 150), relu, affine(150, 135), relu, affine(135, 13)]
-
-
-CHAINS = {name: (shape, steps) for name, shape, steps in _chains()}
-every_dtype = pytest.mark.parametrize("dtype", ["float32", "float64"])
-every_chain = pytest.mark.parametrize("name", CHAINS)
 every_mode = pytest.mark.parametrize("mode", MODES)
-
-
-def chained(name, dtype):
-    """A network of `CHAINS`, and inputs."""
-    shape, steps = CHAINS[name]
-    net = refgrad.Network(network(*steps, shape=shape, dtype=dtype))
-    return net, np.random.default_rng(12).normal(size=(SAMPLES, *shape)).astype(dtype)
 
 
 def check_agreement(net, x, mode):
@@ -173,39 +111,17 @@ def test_a_plain_batch_is_shared_without_a_plan_and_gives_the_same_bits(samples,
     net = refgrad.Network(net.graph)  # which has not yet looked up what is worth a thread
     monkeypatch.setattr("refgrad.evaluation.values", refuse)
     monkeypatch.setattr("refgrad.evaluation.jacobians", refuse)
-    helped, help_with = [], run.with_help
-    monkeypatch.setattr(run, "with_help", lambda *given: helped.append(given[2]) or help_with(*given))
+    wished, helped = [], run._compiled("team").helped
+    monkeypatch.setattr(run._compiled("team"), "helped", lambda helpers: wished.append(helpers) or helped(helpers))
     for found, expected in zip(net.value_and_jacobian(x[:samples]), wanted[0], strict=True):
         np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(net(x[:samples]), wanted[1])
-    most = min(2, max(0, samples - 1))
-    assert all(helpers <= most for helpers in helped)
-    assert (len(helped) > 0) == (samples > 0)
-    if samples >= SAMPLES:
-        assert helped == [2, 2]
+    # Samples are for no more threads than there are samples, units of layers for all.
+    assert wished == [min(2, samples - 1), 2 if samples <= 33 else min(2, samples - 1)][: 2 * (samples > 0)]
 
 
 def refuse(*_):
     pytest.fail("the long way was taken")
-
-
-@pytest.mark.skipif(DISABLE_JIT, reason="a thread that holds Python is not overtaken")
-@every_dtype
-def test_who_calls_knows_whether_others_are_done(dtype):
-    from refgrad.kernels import sharing
-
-    net = refgrad.Network.sequential([(np.ones((300, 300), dtype), None, "tanh")] * 6)
-    x = np.ones((20_000, 300), dtype)
-    arguments, y, shared = net._engines.runner.arguments, np.empty_like(x), np.zeros(sharing.PLACES, np.int64)
-    sharing.shared_value(arguments, x[:0], y[:0], 1, shared, True)  # compiled
-    shared[:] = 0
-    other = threading.Thread(target=sharing.shared_value, args=(arguments, x, y, len(x), shared, False))
-    other.start()
-    while shared[sharing.TAKEN] == 0:
-        time.sleep(0.001)
-    assert sharing.shared_value(arguments, x, y, 1, shared, True) is False
-    other.join()
-    assert sharing.shared_value(arguments, x, y, 1, shared, True) is True
 
 
 def test_after_a_warm_up_nothing_is_compiled(tmp_path):
@@ -445,10 +361,10 @@ def test_a_numba_that_cannot_be_imported_is_as_none(monkeypatch):
 def test_read_only_inputs_need_no_second_compilation():
     net, x = CASES[0].net, CASES[0].x.copy()
     net.value_and_jacobian(x, engine="numba")
-    compiled = run._compiled("rows").rows.nopython_signatures
+    compiled = run._compiled("plain").plain.nopython_signatures
     x.setflags(write=False)
     net.value_and_jacobian(x, engine="numba")
-    assert run._compiled("rows").rows.nopython_signatures == compiled
+    assert run._compiled("plain").plain.nopython_signatures == compiled
 
 
 SCRIPT = """
@@ -499,7 +415,8 @@ def test_compiled_code_is_kept_and_an_edited_activation_is_compiled_anew(tmp_pat
         return float(number), {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.nb*")}
 
     first, kept = value()
-    assert sum(path.suffix == ".nbc" for path in kept) == 6, "the kernel, its four loops and the activation are cached"
+    wanted = "the kernel, values, their four loops and the activation are cached"
+    assert sum(path.suffix == ".nbc" for path in kept) == 7, wanted
     assert value() == (first, kept)
     _, of_another_network = value(VALUE.replace("(1, 2)", "(1, 37)"))
     assert of_another_network == kept
@@ -639,11 +556,11 @@ def test_values_of_a_few_samples_take_the_short_way_to_the_same_bits(name, monke
 
 def test_values_of_many_samples_of_a_staircase_are_looked_up_on_the_short_way(monkeypatch):
     net = refgrad.Network.sequential([(np.ones((1, 3)), np.arange(3.0), "relu"), (np.ones((3, 1)), None, "linear")])
-    x, looked_up = np.linspace(-4.1, 3.9, 201)[:, None], []
+    x, looked_up, look_up = np.linspace(-4.1, 3.9, 201)[:, None], [], run.Runner.look_up
     monkeypatch.setattr("refgrad.evaluation.values", refuse)
-    monkeypatch.setattr(run, "look_up", lambda *given, ask=run.look_up: looked_up.append(ask(*given)) or looked_up[-1])
+    monkeypatch.setattr(run.Runner, "look_up", lambda *given: looked_up.append(given[2]) or look_up(*given))
     np.testing.assert_allclose(net(x), np.maximum(x + np.arange(3), 0).sum(axis=1, keepdims=True), rtol=1e-12)
-    assert [len(left) for left in looked_up] == [0]
+    assert [len(x) for x in looked_up] == [201]
     net(x[:5])
     assert len(looked_up) == 1  # fewer than are worth a table
 
@@ -711,7 +628,16 @@ def test_more_threads_are_worth_it_from_as_much_work_on_as_few_samples_are_not(m
     monkeypatch.setenv("REFGRAD_NUM_THREADS", "4")
     for cost in (1, 999, planning.WORTH_A_THREAD, 3 * planning.WORTH_A_THREAD):
         few = int(planning.few(cost))
-        assert planning.worth_threads(few, cost, None) == 1
-        assert planning.worth_threads(few + 1, cost, None) > 1
-        assert planning.worth_threads(10**9, cost, None) == 4
-        assert planning.worth_threads(10**9, cost, 2) == 2
+        assert planning.worth_threads(few * cost, None) == 1
+        assert planning.worth_threads((few + 1) * cost, None) > 1
+        assert planning.worth_threads(10**9 * cost, None) == 4
+        assert planning.worth_threads(10**9 * cost, 2) == 2
+
+
+def test_weights_that_a_core_does_not_hold_are_worth_a_thread_for_one_sample(monkeypatch):
+    monkeypatch.setattr(planning, "near", lambda: 2**20)
+    for parameters, few in ((10**6, 0), (5 * 10**5, planning.few(5 * 10**5))):  # of 2 MiB some are elsewhere, or none
+        assert planning.few_values(parameters, 4) == few
+    assert planning.work_of_values(1, 10**6, 4) == planning.work_of_values(6, 10**6, 4) > 4 * 10**6
+    assert planning.work_of_values(7, 10**6, 4) == 7 * 10**6
+    assert planning.work_of_values(0, 10**6, 4) == 0

@@ -337,7 +337,6 @@ def test_gradient_of_several_numbers_is_refused():
 def test_the_number_of_threads_changes_nothing(engine, monkeypatch):
     x = np.linspace(-10, 20, 5000, dtype="f4")[:, None]
     monkeypatch.setattr("refgrad.planning.WORTH_A_THREAD", 10_000)
-    monkeypatch.setattr("refgrad.planning.WORTH_A_LOOK", 1_000)
     plans = [ONE.plan(len(x), engine=engine, threads=n, max_bytes=10**6) for n in (1, 3)]
     assert [plan.threads for plan in plans] == [1, 3]
     one, three = (ONE.jacobian(x, engine=engine, threads=n, max_bytes=10**6) for n in (1, 3))

@@ -201,7 +201,9 @@ def test_kernels_are_given_arrays_as_they_were_compiled_for(name):
     net, x = given(name)
     net.vjp(x, {end: np.ones((90, *shape)) for end, shape in zip(net.output_names, net.output_shapes, strict=True)})
     net.jvp(x, x)
-    for module, kernel in (("values", "value"), ("products", "products")):
+    net(x, threads=2)
+    asked = {"plain": "plain", "sharing": "share", "together": "share_layers"}
+    for module, kernel in asked.items():
         for signature in getattr(run._compiled(module), kernel).nopython_signatures:
             assert {kind.layout for kind in signature.args if hasattr(kind, "layout")} == {"C"}
 

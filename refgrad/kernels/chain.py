@@ -17,6 +17,7 @@ from refgrad.kernels.listing import nonzero
 from refgrad.kernels.loops import PANELS, ROWS, most_panels
 from refgrad.kernels.packing import (
     BIAS,
+    EACH,
     END,
     FIRST,
     FIXED,
@@ -40,16 +41,19 @@ def scale(values: Any, factors: Any) -> None:
 
 
 @inline
-def apply(packed: Any, level: Any, kink: Any, lanes: Any, work: Any, z: Any, slopes: Any, spare: Any) -> None:
-    """z ← f(z) for each step of a level in turn; the product of their f′ goes to `slopes`, if that is not negative.
+def apply(
+    packed: Any, level: Any, kink: Any, lanes: Any, work: Any, z: Any, slopes: Any, spare: Any, start: Any, end: Any
+) -> None:
+    """z ← f(z) for each step of a level in turn, of units start, …, end − 1.
 
-    f′ is Keras's, or where z is on a kink what `kink` chooses.
+    The product of their f′ goes to `slopes`, if that is not negative: f′ is Keras's, or where z is on a kink what
+    `kink` chooses.
     """
     layers, steps, numbers = packed
-    units = layers[level, WIDTH]
-    at = slopes + layers[level, UNITS] * lanes
+    units, z, spare = end - start, z + start * lanes, spare + start * lanes
+    at = slopes + (layers[level, UNITS] + start) * lanes
     for step in range(layers[level, FIRST], layers[level, END]):
-        function, fixed = steps[step, FUNCTION], steps[step, FIXED]
+        function, fixed = steps[step, FUNCTION], steps[step, FIXED] + start * steps[step, EACH]
         if slopes >= 0:
             here = at if step == layers[level, FIRST] else spare
             kinks = steps[step, KINKS] if kink > 0 else 0
@@ -76,20 +80,29 @@ def panels_from(j: Any, columns: Any, panel: Any, rows: Any) -> Any:
 
 
 @inline
-def sums(packed: Any, level: Any, lanes: Any, work: Any, a: Any, z: Any, active: Any) -> None:
-    """z_j = Σ_k W_kj a_k + b_j of a tile: W's columns lie along vectors for one sample, the samples for several."""
+def listed(layers: Any, level: Any, lanes: Any, work: Any, a: Any, active: Any) -> Any:
+    """List what is not 0 of the one sample that `sums` of a level are then taken of; returns how many."""
+    return nonzero(work, a, layers[level - 1, WIDTH], active, 0) if lanes == 1 else 0
+
+
+@inline
+def sums(
+    packed: Any, level: Any, lanes: Any, work: Any, a: Any, z: Any, active: Any, count: Any, start: Any, end: Any
+) -> None:
+    """z_j = Σ_k W_kj a_k + b_j of a tile, j = start, …, end − 1: one sample's sums begin where a panel does.
+
+    W's columns lie along vectors for one sample, of which so many a_k are listed; the samples for several.
+    """
     layers, _, numbers = packed
-    before, units, panel = layers[level - 1, WIDTH], layers[level, WIDTH], layers[0, PANEL]
+    before, panel, matrix, bias = layers[level - 1, WIDTH], layers[0, PANEL], layers[level, PUSH], layers[level, BIAS]
     if lanes == 1:
-        count = nonzero(work, a, before, active, 0)
-        for j in range(0, units, PANELS * panel):
+        for j in range(start, end, PANELS * panel):
             listed_plus(
-                1, panels_from(j, units, panel, 1), work, a, panel, active, 0, count,
-                numbers, layers[level, PUSH] + j * before, panel * before,
-                work, z + j, 0, panel, panel, numbers, layers[level, BIAS] + j,
+                1, panels_from(j, end, panel, 1), work, a, panel, active, 0, count,
+                numbers, matrix + j * before, panel * before, work, z + j, 0, panel, panel, numbers, bias + j,
             )  # fmt: skip
     else:
-        transposed(layers[level, PUSH], before, units, panel, lanes, numbers, work, a, z, layers[level, BIAS])
+        transposed(matrix, before, start, end, panel, lanes, numbers, work, a, z, bias)
 
 
 @inline
@@ -101,19 +114,22 @@ def block_of(rows: Any) -> Any:
 
 @inline
 def transposed(
-    matrix: Any, before: Any, units: Any, panel: Any, lanes: Any, numbers: Any, work: Any, a: Any, z: Any, bias: Any
-) -> None:
-    """Z = Mᵀ A + b for M (before, units) in panels, A (before, lanes), Z (units, lanes), and b in `numbers`."""
-    for j in range(0, units, panel):
-        last = min(j + panel, units)
-        row = j
-        while row < last:
-            rows = block_of(last - row)
-            dense_plus(
-                rows, numbers, matrix + j * before + row - j, panel, before, work, a, lanes,
-                work, z + row * lanes, lanes, lanes, numbers, bias + row,
-            )  # fmt: skip
-            row += rows
+    matrix: Any, before: Any, start: Any, end: Any, panel: Any, lanes: Any, numbers: Any, work: Any, a: Any, z: Any,
+    bias: Any,
+) -> None:  # fmt: skip
+    """Z = Mᵀ A + b for M (before, units) in panels, A (before, lanes), Z (units, lanes), and b in `numbers`.
+
+    Rows start, …, end − 1 of Z are written.
+    """
+    row = start
+    while row < end:
+        j = row - row % panel
+        rows = block_of(min(j + panel, end) - row)
+        dense_plus(
+            rows, numbers, matrix + j * before + row - j, panel, before, work, a, lanes,
+            work, z + row * lanes, lanes, lanes, numbers, bias + row,
+        )  # fmt: skip
+        row += rows
 
 
 @inline
@@ -131,16 +147,3 @@ def transposed_times(
                 work, z + row * lanes, lanes, lanes, work, slopes + row * lanes if slopes >= 0 else -1,
             )  # fmt: skip
             row += rows
-
-
-@inline
-def evaluate(
-    packed: Any, kink: Any, lanes: Any, work: Any, here: Any, there: Any, slopes: Any, spare: Any, active: Any
-) -> Any:
-    """Take a tile at `here` through all layers; returns where the outputs are, `here` or `there`."""
-    for level in range(len(packed[0])):
-        if level > 0:
-            sums(packed, level, lanes, work, here, there, active)
-            here, there = there, here
-        apply(packed, level, kink, lanes, work, here, slopes, spare)
-    return here

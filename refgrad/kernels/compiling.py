@@ -66,6 +66,11 @@ def cached(function: Callable[..., Any], compiled: Callable[..., Any]) -> Any:
         return compiled(function, cache=False)
 
 
+def pointed(function: Callable[..., Any], signature: Any) -> Any:
+    """A C function, which is called by its address; it raises nothing, and whoever has its address keeps it alive."""
+    return cached(function, lambda body, cache: numba.cfunc(signature, cache=cache, **OPTIONS)(body))
+
+
 def called(function: Callable[..., Any]) -> Any:
     """A function that kernels call, where `inline` would compile it in many places and the call costs little."""
     function.__qualname__ = f"{function.__name__}-{digest()}"

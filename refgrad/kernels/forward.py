@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from refgrad.kernels.chain import apply, sums
+from refgrad.kernels.chain import apply, listed, sums
 from refgrad.kernels.compiling import inline
 from refgrad.kernels.listing import nonzero
 from refgrad.kernels.packing import BIAS, PANEL, UNITS, WIDEST, WIDTH
@@ -57,13 +57,15 @@ def forward(
             at, its_slopes = here + sample * size, slopes + sample * all_units
             if level == 1:
                 copy(x.reshape(-1), (first + sample) * n_in, n_in, work, a)
-                apply(packed, 0, kink, 1, work, a, its_slopes, spare)
-                sums(packed, 1, 1, work, a, z, active[sample * widest :])
+                apply(packed, 0, kink, 1, work, a, its_slopes, spare, 0, n_in)
+                its_list = active[sample * widest :]
+                count = listed(layers, 1, 1, work, a, its_list)
+                sums(packed, 1, 1, work, a, z, its_list, count, 0, layers[1, WIDTH])
             else:
                 move_row(layers, level, work, z, at, rows, n_in, False)
                 for i in range(layers[level, WIDTH]):
                     work[z + i] += numbers[bias + i]
-            apply(packed, level, kink, 1, work, z, its_slopes, spare)
+            apply(packed, level, kink, 1, work, z, its_slopes, spare, 0, layers[level, WIDTH])
             if level == 1:
                 begin(packed, 0, 1, work, its_slopes, at, rows)
             else:

@@ -16,7 +16,7 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from refgrad.kernels.compiling import OPTIONS, cached, digest
+from refgrad.kernels.compiling import digest, pointed
 from refgrad.kernels.loops import Loop, arguments, declared
 
 FORMS, ENDINGS = ("listed", "dense"), ("plus", "times")
@@ -72,9 +72,7 @@ def link(dtype: np.dtype[Any]) -> None:
             body = FunctionType(
                 _loop.__code__, globals() | {"_BODY": _body(form, ending, kind)}, f"{form}_{ending}_{dtype.name}"
             )
-            compiled = cached(
-                body, lambda function, cache: numba.cfunc(_signature(kind), cache=cache, **OPTIONS)(function)
-            )
+            compiled = pointed(body, _signature(kind))
             _KEPT.append(compiled)
             # Not the address of what Numba has around it, which would take as long as a short loop.
             found = compiled._library.get_pointer_to_function(name(form, ending, kind))

@@ -21,10 +21,11 @@ WIDTH, PADDED, PUSH, PULL, BIAS, UNITS, FIRST, END = range(8)
 PANEL, TAIL, WIDEST = 2, 3, 4
 """What the input's row, which has no matrices and no bias, holds in their place: P, the tail, the largest PADDED."""
 
-# The columns of `steps`. At FIXED are the parameters and arrays, at PLACES each kink's place, then its slopes.
-FUNCTION, FIXED, KINKS, PLACES = range(4)
+# The columns of `steps`. At FIXED are the parameters or, for each unit, EACH numbers of its own; at PLACES each kink's
+# place, then its slopes.
+FUNCTION, FIXED, KINKS, PLACES, EACH = range(5)
 
-COLUMNS, STEP_COLUMNS = 8, 4
+COLUMNS, STEP_COLUMNS = 8, 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -92,9 +93,9 @@ def _row(layer: Layer, panel: int, numbers: _Numbers) -> list[int]:
 
 
 def _step_row(step: Step, names: tuple[str, ...], numbers: _Numbers) -> list[int]:
-    fixed = numbers.add(np.concatenate([step.parameters, *step.arrays]))
+    fixed = numbers.add(np.stack(step.arrays, axis=-1) if step.arrays else step.parameters)
     at_kinks = [(kink.where, kink.left, kink.right, (kink.left + kink.right) / 2) for kink in step.kinks]
-    return [names.index(step.name), fixed, len(at_kinks), numbers.add(at_kinks)]
+    return [names.index(step.name), fixed, len(at_kinks), numbers.add(at_kinks), len(step.arrays)]
 
 
 def pack(program: Program, dtype: np.dtype[Any], panel: int) -> Packed:

@@ -5,30 +5,29 @@ from __future__ import annotations
 from typing import Any
 
 from refgrad.kernels.beside import tile_of_products
-from refgrad.kernels.compiling import kernel
+from refgrad.kernels.compiling import inline
 from refgrad.kernels.listing import SPARE
+from refgrad.kernels.memory import give_back, room
 from refgrad.kernels.packing import WIDEST, WIDTH
 from refgrad.kernels.passing import go_on, move_row, times_slopes
 from refgrad.kernels.tails import pulled, pushed
-from refgrad.kernels.tiles import all_units, gather, lanes_for, room, run_tile, tile_size
-from refgrad.kernels.windows import borrowed, copy, keep, window
+from refgrad.kernels.tiles import all_units, gather, lanes_for, run_tile, tile_size
+from refgrad.kernels.windows import copy, window
 
 
-@kernel
+@inline
 def products(
-    packed: Any, kink: Any, forward: Any, group: Any, batch: Any, x: Any, vectors: Any, y: Any, results: Any
-) -> None:
-    """y (samples, n_out) and results (k, batch, n) for x (samples, n_in) and vectors (k, batch, m).
+    packed: Any, kink: Any, forward: Any, group: Any, k: Any, whole: Any, batch: Any, x: Any, vectors: Any, y: Any,
+    results: Any,
+) -> Any:  # fmt: skip
+    """y (samples, n_out) and, flat, results (k, whole, n) for x (samples, n_in) and vectors (k, whole, m).
 
-    Sample i of x is sample `batch` + i of the vectors.
+    Sample i of x is sample `batch` + i of the vectors. Returns whether there was memory.
 
     Forward: tangents of the inputs give those of the outputs, ẏ = J ẋ. Backward: cotangents of the outputs give the
     inputs', x̄ = Jᵀ ȳ. So many samples as `group` says go through the layers together; if it is 0, a tile of them side
     by side.
     """
-    packed = borrowed(packed[0]), borrowed(packed[1]), borrowed(packed[2])
-    k, whole, x, y = len(vectors), vectors.shape[1], borrowed(x), borrowed(y)
-    vectors, results = borrowed(vectors).reshape(-1), borrowed(results).reshape(-1)
     layers = packed[0]
     units, widest, first = all_units(layers), layers[0, WIDEST], 0
     start, stop = (0, len(layers) - 1) if forward else (len(layers) - 1, 0)
@@ -39,8 +38,10 @@ def products(
     to = tile + group * units
     row = to + 2 * group * size
     spare = row + widest
-    owner, lists = room(spare + widest, group + group * widest + SPARE, x)
-    work, counts, active = borrowed(owner), borrowed(lists[:group]), borrowed(lists[group:])
+    lent, work, lists = room(spare + widest, group + group * widest + SPARE, x)
+    if lent == 0:
+        return False
+    counts, active = lists[:group], lists[group:]
     while first < len(x):
         lanes = lanes_for(layers, len(x) - first)
         slopes = run_tile(packed, kink, lanes, True, x, first, y, work, active)
@@ -87,4 +88,5 @@ def products(
                         pushed(layers, outputs, work, row, leaving, 1, 1, work, spare)
                     copy(work, row, leaving, results, (r * whole + batch + begin + sample) * leaving)
         first += lanes
-    keep(owner)
+    give_back(lent)
+    return True

@@ -7,15 +7,16 @@ from typing import Any
 from refgrad.kernels.beside import tile_of_jacobians
 from refgrad.kernels.block import dense_times
 from refgrad.kernels.chain import block_of
-from refgrad.kernels.compiling import inline, kernel
+from refgrad.kernels.compiling import inline
 from refgrad.kernels.forward import forward
 from refgrad.kernels.listing import SPARE
+from refgrad.kernels.memory import give_back, room
 from refgrad.kernels.packing import PANEL, WIDEST, WIDTH
 from refgrad.kernels.passing import begin, go_on
 from refgrad.kernels.tails import past_tail
-from refgrad.kernels.tiles import SIDE_BY_SIDE, all_units, gather, lanes_for, room, run_tile, tile_size
+from refgrad.kernels.tiles import SIDE_BY_SIDE, all_units, gather, lanes_for, run_tile, tile_size
 from refgrad.kernels.turning import turn
-from refgrad.kernels.windows import borrowed, copy, keep
+from refgrad.kernels.windows import copy
 
 
 @inline
@@ -105,23 +106,23 @@ def jacobians(
         past_tail(layers, y, jacobian, sample, work, spare)
 
 
-@kernel
-def rows(packed: Any, kink: Any, cut: Any, group: Any, x: Any, y: Any, jacobian: Any) -> None:
-    """y (batch, n_out) and jacobian (batch, n_out, n_in) for x (batch, n_in).
+@inline
+def rows(packed: Any, kink: Any, cut: Any, group: Any, x: Any, y: Any, jacobian: Any) -> Any:
+    """y (batch, n_out) and, flat, jacobian (batch, n_out, n_in) for x (batch, n_in); returns whether there was memory.
 
     Unit vectors start at level `cut`: the input (0) pushes forward, the output pulls back, any other does both, and
     multiplies. So many samples as `group` says go through the layers together; if it is 0, a tile of them side by side.
     """
-    packed = borrowed(packed[0]), borrowed(packed[1]), borrowed(packed[2])
-    x, y, jacobian = borrowed(x), borrowed(y), borrowed(jacobian).reshape(-1)
     layers = packed[0]
     units, widest, first, n_in, n_out = all_units(layers), layers[0, WIDEST], 0, layers[0, WIDTH], layers[-1, WIDTH]
     beside, group = group == 0, max(group, 1)
     tile, gathered = tile_size(layers, lanes_for(layers, len(x)), True), max(group, SIDE_BY_SIDE)
     to = tile + gathered * units
     spare = to + group * buffers(layers, cut)
-    owner, lists = room(spare + widest, group + group * widest + SPARE, x)
-    work, counts, active = borrowed(owner), borrowed(lists[:group]), borrowed(lists[group:])
+    lent, work, lists = room(spare + widest, group + group * widest + SPARE, x)
+    if lent == 0:
+        return False
+    counts, active = lists[:group], lists[group:]
     while first < len(x):
         lanes = lanes_for(layers, len(x) - first)
         end = min(first + lanes, len(x))
@@ -150,4 +151,5 @@ def rows(packed: Any, kink: Any, cut: Any, group: Any, x: Any, y: Any, jacobian:
                 samples = min(group, beyond - start)
                 jacobians(packed, cut, samples, work, at, to, spare, active, counts, y, jacobian, start)
         first = end
-    keep(owner)
+    give_back(lent)
+    return True

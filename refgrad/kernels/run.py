@@ -18,7 +18,6 @@ from refgrad.activations import ACTIVATIONS
 from refgrad.arrays import Array
 from refgrad.breakpoints import Staircase
 from refgrad.derivatives.order import Direction
-from refgrad.helpers import with_help
 from refgrad.kernels.cuts import Cut, cut
 from refgrad.kernels.lower import POLICIES, UNCOMPILED
 from refgrad.kernels.packing import FUNCTION, pack, padded
@@ -50,6 +49,9 @@ Threads = Callable[[int], int]
 WORTH_ASKING = 500_000
 """Multiply–adds that are worth asking which samples are next, some 5 µs."""
 
+COST_OF_A_LOOK = 1_000
+"""Multiply–adds that take as long as a search in a staircase, some 10 ns."""
+
 FEW_VECTORS = {True: 2, False: 8}
 """Up to so many unit vectors, samples lie side by side: with and without units that may be switched off, which rows of
 single samples leave out. Measured with AVX-512 and hidden layers of 16 to 512 units: side by side is 0.9 to 3 times as
@@ -79,18 +81,21 @@ def installed() -> bool:
     return find_spec("numba") is not None
 
 
-def _plain(x: Array, lead: int = 1) -> Array:
-    """`(batch, n)`, writeable: Numba compiles anew for read-only arrays, and a copy costs less than seconds.
+def _plain(x: Array) -> Array:
+    """`(batch, n)`, in order and writeable: for others Numba compiles anew, and a copy costs less than seconds."""
+    rows = x if x.ndim == 2 else x.reshape(len(x), math.prod(x.shape[1:]))
+    return rows if rows.flags.carray else rows.copy()
 
-    With `lead` leading axes it is that many and one.
-    """
-    rows = x if x.ndim == lead + 1 else x.reshape(*x.shape[:lead], math.prod(x.shape[lead:]))
-    return rows if rows.flags.writeable else rows.copy()
+
+def _address(array: Array) -> int:
+    """Where an array starts that has no gaps."""
+    assert array.flags.carray
+    return array.ctypes.data
 
 
 def cache_folder() -> str | None:
     """Where Numba keeps compiled kernels, or None if it finds no folder that can be written."""
-    kept = _compiled("values").value.stats.cache_path
+    kept = _compiled("plain").plain.stats.cache_path
     return str(kept) if kept else None
 
 
@@ -99,29 +104,15 @@ def warm_up(dtype: np.dtype[Any]) -> None:
     for name in {*ACTIVATIONS, SCALE, PRELU} - {"linear", *UNCOMPILED}:  # which no program holds
         _compiled("units").address(name, dtype)
     layers = (Layer(1, None, None, ()), Layer(1, np.ones((1, 1), dtype), None, ()))
-    runner, x = Runner(Program(layers, "none"), dtype), np.ones((1, 1), dtype)
-    runner.value(x, x.copy())
-    runner.value_and_jacobian(x, cut(runner.program, "auto"), "keras", x.copy(), x.copy())
-    runner.products(x, x[None], 0, "forward", "keras", x.copy(), x[None])
-    runner.brief(cut(runner.program, "auto"), 1, 1, lambda _: 1)(x)
-    runner.brief_value(1, 1, lambda _: 1)(x)
-    two = np.ones((2, 1), dtype)
-    runner.value(two, two.copy(), 2)
-    runner.value_and_jacobian(two, cut(runner.program, "auto"), "keras", two.copy(), two.copy(), 2)
-    wide = np.ones((1, 1))
-    look_up(Staircase(wide[0], wide[0], wide, wide), x[0], x.copy(), x.copy())
-
-
-def look_up(table: Staircase, t: Array, y: Array, jacobian: Array) -> Any:
-    """As `table.look_up`, compiled; y and jacobian are contiguous."""
-    t = t if t.flags.writeable else t.copy()
-    few = len(t) // 64 + 64  # as a rule; touching new memory for all of them takes half as long as the search
-    for room in (few, len(t)):
-        left = np.empty(room, np.int64)
-        count = _compiled("stairs").look_up(table.starts, table.ends, table.slopes, table.offsets, t, y, jacobian, left)
-        if count <= room:
-            break
-    return left[:count]
+    runner, wide = Runner(Program(layers, "none"), dtype), np.ones((1, 1))
+    start, table = cut(runner.program, "auto"), Staircase(wide[0], wide[0], wide, wide)
+    for samples, threads in ((1, 1), (2, 2), (2 * runner.panel, 2)):
+        x, vectors = np.ones((samples, 1), dtype), np.ones((1, samples, 1), dtype)
+        runner.value(x, x.copy(), threads)
+        runner.value_and_jacobian(x, start, "keras", x.copy(), x.copy(), threads)
+        runner.products(x, vectors, 0, "forward", "keras", x.copy(), vectors.copy(), threads)
+        runner.look_up(table, x, start, "keras", x.copy(), x.copy(), threads)
+    runner.brief(start, 1, 1, lambda _: 1)(x[:1])
 
 
 class Runner:
@@ -137,8 +128,7 @@ class Runner:
         steps[:, FUNCTION] = [addresses[name] for name in packed.steps[:, FUNCTION]]
         self.arguments = (packed.layers, steps, packed.numbers)
         self.widest = padded(max(program.widths), self.panel)
-        self._value = _compiled("values").value
-        self._rows = _compiled("rows").rows
+        self._headers: dict[Any, Any] = {}
 
     def group(self, vectors: int) -> int:
         """How many samples pass through a layer together: as many as stay in the cache, if the weights do not."""
@@ -151,39 +141,83 @@ class Runner:
         at_end = cut.level in (0, len(self.program.layers) - 1)
         return 0 if at_end and cut.vectors <= FEW_VECTORS[self.program.switches] else self.group(cut.vectors)
 
+    def header(self, entry: str, *asked: int) -> Any:
+        """What kernels are told of the program for an entry: of Jacobians, a kink policy, a cut and a group."""
+        key = (entry, *asked)
+        if key not in self._headers:
+            self._headers[key] = _compiled("header").header(self.arguments, self._entry(entry), *asked)
+        return self._headers[key]
+
+    def _entry(self, name: str) -> int:
+        entries = _compiled("entries")
+        return int(entries.address(getattr(entries, name), self.dtype))
+
+    def _jacobians(self, cut: Cut, kink: KinkPolicy) -> Any:
+        return self.header("jacobians", POLICIES.index(kink), cut.level, self.samples_together(cut))
+
     def value(self, x: Array, y: Array, threads: int = 1) -> None:
         """Write outputs (batch, n_out) at x (batch, n_in) into y, which is C-contiguous."""
-        given = self.arguments, _plain(x), _plain(y)
-        if threads == 1:
-            self._value(*given)
-        else:
-            self._share("shared_value", given, len(x), self.program.multiply_adds, threads)
+        self._run(self.header("values"), x, y, 0, self.program.multiply_adds, threads)
 
     def value_and_jacobian(
         self, x: Array, cut: Cut, kink: KinkPolicy, y: Array, jacobian: Array, threads: int = 1
     ) -> None:
         """Write outputs (batch, n_out) and Jacobians (batch, n_out, n_in) into C-contiguous arrays."""
-        given = (
-            self.arguments, POLICIES.index(kink), cut.level, self.samples_together(cut), _plain(x), _plain(y),
-            jacobian.reshape(len(x), self.program.widths[-1], self.program.widths[0]),
+        cost = cut.cost + self.program.multiply_adds
+        self._run(self._jacobians(cut, kink), x, y, _address(jacobian), cost, threads)
+
+    def look_up(
+        self, table: Staircase, x: Array, cut: Cut, kink: KinkPolicy, y: Array, jacobian: Array | None, threads: int = 1
+    ) -> None:
+        """The same from the program's table, or values alone; near a breakpoint the program itself is asked."""
+        told = _compiled("header").staircase_header(
+            self._jacobians(cut, kink), self._entry("staircase"), table, jacobian is not None
+        )
+        self._run(told, x, y, 0 if jacobian is None else _address(jacobian), COST_OF_A_LOOK, threads)
+
+    def products(
+        self, x: Array, vectors: Array, first: int, direction: Direction, kink: KinkPolicy, y: Array, results: Array,
+        threads: int = 1,
+    ) -> None:  # fmt: skip
+        """Write outputs of some samples of a batch, the first being `first`, and their products with vectors.
+
+        x (samples, n_in), y (samples, n_out); of the whole batch vectors (k, batch, m), results (k, batch, n). All are
+        contiguous.
+        """
+        k = len(vectors)
+        if k == 0:
+            self.value(x, y, threads)
+            return
+        group = 0 if k <= FEW_VECTORS[self.program.switches] else self.group(k)
+        told = _compiled("header").products_header(
+            self.header("values", POLICIES.index(kink), 0, group), self._entry("products_with"),
+            direction == "forward", _address(vectors), _address(results), *vectors.shape[:2],
         )  # fmt: skip
-        if threads == 1:
-            self._rows(*given)
-        else:
-            self._share("shared_rows", given, len(x), cut.cost + self.program.multiply_adds, threads)
+        self._run(told, x, y, first, (k + 1) * self.program.multiply_adds, threads)
 
-    def _share(self, name: str, given: Any, samples: int, cost: int, threads: int) -> None:
-        """A kernel in several threads, who take tiles that are worth asking for, or equal parts of few samples."""
+    def _run(self, told: Any, x: Array, y: Array, to: int, cost: int, threads: int) -> None:
+        """Run what a header says, of so much a sample, in several threads if there are such.
+
+        They take tiles that are worth asking for, or equal parts of few samples; or units of layers, if all samples are
+        one tile.
+        """
+        samples, network = len(x), told.ctypes.data
+        x, y = _plain(x), y.reshape(samples, self.program.widths[-1])
+        assert y.flags.carray  # of a copy nobody would see what is written
         piece = min(padded(math.ceil(WORTH_ASKING / max(1, cost)), self.panel), -(-samples // threads))
-        sharing = _compiled("sharing")
-        run, shared = getattr(sharing, name), np.zeros(sharing.PLACES, np.int64)
-
-        def mine() -> Any:
-            done = run(*given, piece, shared, True)
-            shared[sharing.LEFT] = 1
-            return done
-
-        with_help(mine, lambda: run(*given, piece, shared, False), min(threads, -(-samples // piece)) - 1)
+        by_layers = samples <= self.panel and told is self.header("values")
+        team, helpers = 0, 0
+        if threads > 1 and samples > 0:
+            most = threads if by_layers else min(threads, -(-samples // piece))
+            team, helpers = _compiled("team").helped(most - 1)
+        if helpers == 0:
+            _compiled("plain").plain(network, x, y, to)
+        elif by_layers:
+            together = _compiled("together")
+            together.share_layers(network, x, y, together.address(self.dtype), team, helpers)
+        else:
+            sharing = _compiled("sharing")
+            sharing.share(network, x, y, to, piece, sharing.address(), team, helpers)
 
     def fitting(self, most: float) -> Callable[[Any], bool]:
         """Whether something given can go to a kernel as it is: up to `most` samples (batch, n_in)."""
@@ -203,8 +237,8 @@ class Runner:
         Whatever does not depend on x is looked up once. More than a `few` samples are worth several threads.
         """
         fits, dtype, width, empty = self.fitting(most), self.dtype, self.program.widths[-1], np.empty
-        told = self._header(0, 0)
-        run, network = _compiled("plain").plain_value, told.ctypes.data
+        told = self.header("values")
+        run, network = _compiled("plain").plain, told.ctypes.data
 
         def value(x: Any, _kept: Any = told) -> Array | None:
             if not fits(x):
@@ -212,7 +246,7 @@ class Runner:
             batch = len(x)
             y = empty((batch, width), dtype)
             if batch <= few:
-                run(network, x, y)
+                run(network, x, y, 0)
             else:
                 self.value(x, y, threads(batch))
             return y
@@ -225,7 +259,7 @@ class Runner:
         To look up what does not depend on x takes longer than one sample of a small network.
         """
         fits, dtype, n_in, n_out = self.fitting(most), self.dtype, self.program.widths[0], self.program.widths[-1]
-        told, empty = self._header(cut.level, self.samples_together(cut)), np.empty
+        told, empty = self._jacobians(cut, "keras"), np.empty
         run, network = _compiled("plain").plain_rows, told.ctypes.data
 
         def value_and_jacobian(x: Any, _kept: Any = told) -> tuple[Array, Array] | None:
@@ -240,23 +274,3 @@ class Runner:
             return y, jacobian
 
         return value_and_jacobian
-
-    def _header(self, cut: int, group: int) -> Any:
-        return _compiled("plain").header(self.arguments, POLICIES.index("keras"), cut, group)
-
-    def products(
-        self, x: Array, vectors: Array, first: int, direction: Direction, kink: KinkPolicy, y: Array, results: Array
-    ) -> None:
-        """Write outputs of some samples of a batch, the first being `first`, and their products with vectors.
-
-        x (samples, n_in), y (samples, n_out); of the whole batch vectors (k, batch, m), results (k, batch, n). All are
-        contiguous.
-        """
-        if len(vectors) == 0:
-            self.value(x, y)
-            return
-        few = len(vectors) <= FEW_VECTORS[self.program.switches]
-        _compiled("products").products(
-            self.arguments, POLICIES.index(kink), direction == "forward", 0 if few else self.group(len(vectors)), first,
-            _plain(x), _plain(vectors, 2), _plain(y), _plain(results, 2),
-        )  # fmt: skip

@@ -70,7 +70,7 @@ class Segment(Op):
         if vectors.shape[1] != samples:
             vectors = np.broadcast_to(vectors, (k, samples, *vectors.shape[2:]))
         results, y = self._rows(k, samples, shape=shape), self._rows(samples, shape=self.given)
-        self.runner.products(x, np.ascontiguousarray(vectors), 0, direction, kink, y, results)
+        self.runner.products(x, np.require(vectors, requirements=["C", "W", "A"]), 0, direction, kink, y, results)
         return results.reshape(k, samples, *shape)
 
     def variance(self, u: float, inputs: tuple[Array, ...], output: Array, variances: tuple[Array, ...]) -> Array:

@@ -1,4 +1,4 @@
-"""The kernel that looks values and slopes up in a staircase: a search by halves for each sample."""
+"""Values and slopes looked up in a staircase, by halves for each sample; near a breakpoint the chain is asked."""
 
 from __future__ import annotations
 
@@ -6,43 +6,89 @@ from typing import Any
 
 import numpy as np
 
-from refgrad.kernels.compiling import kernel
+from refgrad.kernels.calling import enter
+from refgrad.kernels.compiling import inline
+from refgrad.kernels.header import ENTRY, PLACES
+from refgrad.kernels.memory import borrow, give_back
+from refgrad.kernels.windows import WORD, copy, numbers_at, places_at
 
 BESIDE = 16
 """Samples that are looked for side by side: each waits for one number after the other."""
 
+TOGETHER = 32
+"""Samples near breakpoints that the chain is asked about at once."""
 
-@kernel
-def look_up(starts: Any, ends: Any, slopes: Any, offsets: Any, t: Any, y: Any, jacobian: Any, left: Any) -> int:
-    """y and jacobian (batch, n_out) for t (batch,), where t is in an interval; the others' places go to `left`.
+TABLE = np.zeros(0, np.float64)
+
+
+@inline
+def ask(chain: Any, n_out: Any, kept: Any, places: Any, own: Any, start: Any, y: Any, jacobian: Any) -> Any:
+    """Ask the chain about so many samples that `own`, at `start`, holds: x before y before J; returns if it could."""
+    of_y, of_j = TOGETHER, TOGETHER * (1 + n_out)
+    size = own.itemsize
+    entry = places_at(chain, 1, PLACES)[0, ENTRY]
+    if not enter(entry, chain, start, start + of_y * size, start + of_j * size, kept):
+        return False
+    for i in range(kept):
+        copy(own, of_y + i * n_out, n_out, y, places[i] * n_out)
+        if len(jacobian) > 0:
+            copy(own, of_j + i * n_out, n_out, jacobian, places[i] * n_out)
+    return True
+
+
+@inline
+def search(starts: Any, t: Any, first: Any, wide: Any, places: Any, beyond: Any, signs: Any) -> Any:
+    """The places of samples first, … among intervals, and the samples; returns how many they are.
 
     The search has no branches, nor comparisons that LLVM would make branches of: samples in no order would mispredict
-    each of them. Gives how many are left over, of which there may not be room for all.
+    each of them.
     """
-    count, batch, intervals = 0, len(t), len(starts)
-    places, wide, beyond = np.empty(BESIDE, np.int64), np.empty(BESIDE, np.float64), np.empty(BESIDE, np.float64)
-    signs = beyond.view(np.int64)
-    for first in range(0, batch, BESIDE):
-        samples = min(BESIDE, batch - first)
+    samples = min(BESIDE, len(t) - first)
+    for i in range(BESIDE):
+        places[i], wide[i] = 0, t[first + min(i, samples - 1)]
+    among = len(starts)
+    while among > 1:
+        half = among >> 1
         for i in range(BESIDE):
-            places[i], wide[i] = 0, t[first + min(i, samples - 1)]
-        among = intervals
-        while among > 1:
-            half = among >> 1
-            for i in range(BESIDE):
-                beyond[i] = starts[places[i] + half] - wide[i]
-            for i in range(BESIDE):
-                places[i] += half & (signs[i] >> 63)
-            among -= half
+            beyond[i] = starts[places[i] + half] - wide[i]
+        for i in range(BESIDE):
+            places[i] += half & (signs[i] >> 63)
+        among -= half
+    return samples
+
+
+@inline
+def look_up(chain: Any, starts: Any, ends: Any, slopes: Any, offsets: Any, t: Any, y: Any, jacobian: Any) -> Any:
+    """y and jacobian, flat (batch, n_out), for t (batch,), or y alone; returns whether there was memory.
+
+    What is in no interval the chain is asked about, whose header is at an address.
+    """
+    kept, batch, n_out, there = 0, len(t), slopes.shape[1], True
+    words = 8 * (3 * BESIDE + TOGETHER)
+    lent = borrow(words + TOGETHER * (1 + 2 * n_out) * t.itemsize)
+    if lent == 0:
+        return False
+    beyond, signs = numbers_at(lent, BESIDE, TABLE), numbers_at(lent, BESIDE, WORD)
+    wide, places = numbers_at(lent + 8 * BESIDE, BESIDE, TABLE), numbers_at(lent + 16 * BESIDE, BESIDE, WORD)
+    which = numbers_at(lent + 24 * BESIDE, TOGETHER, WORD)
+    own = numbers_at(lent + words, TOGETHER * (1 + 2 * n_out), t)
+    for first in range(0, batch, BESIDE):
+        samples = search(starts, t, first, wide, places, beyond, signs)
         for i in range(samples):
             place, sample = places[i], first + i
-            if intervals > 0 and starts[place] < wide[i] < ends[place]:
-                for out in range(slopes.shape[1]):
+            if len(starts) > 0 and starts[place] < wide[i] < ends[place]:
+                for out in range(n_out):
                     slope = slopes[place, out]
-                    y[sample, out] = offsets[place, out] + slope * wide[i]
-                    jacobian[sample, out] = slope
+                    y[sample * n_out + out] = offsets[place, out] + slope * wide[i]
+                    if len(jacobian) > 0:
+                        jacobian[sample * n_out + out] = slope
             else:
-                if count < len(left):
-                    left[count] = sample
-                count += 1
-    return count
+                own[kept], which[kept] = t[sample], sample
+                kept += 1
+                if kept == TOGETHER:
+                    there = ask(chain, n_out, kept, which, own, lent + words, y, jacobian) and there
+                    kept = 0
+    if kept > 0:
+        there = ask(chain, n_out, kept, which, own, lent + words, y, jacobian) and there
+    give_back(lent)
+    return there

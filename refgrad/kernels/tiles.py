@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from refgrad.kernels.chain import evaluate
+from refgrad.kernels.chain import apply, listed, sums
 from refgrad.kernels.compiling import inline
-from refgrad.kernels.packing import LINE, PADDED, PANEL, UNITS, WIDEST, WIDTH
+from refgrad.kernels.packing import PADDED, PANEL, UNITS, WIDEST, WIDTH
 from refgrad.kernels.tails import outputs
 from refgrad.kernels.turning import turn
 from refgrad.kernels.windows import copy, window
@@ -40,32 +38,49 @@ def tile_size(layers: Any, lanes: Any, sloped: Any) -> Any:
 
 
 @inline
+def fill(x: Any, first: Any, lanes: Any, work: Any, to: Any, start: Any, end: Any) -> None:
+    """Numbers start, …, end − 1 of samples first, … side by side, (n, lanes); a tile that is not full has zeros."""
+    width, samples = x.shape[1], min(lanes, len(x) - first)
+    place, to, count = first * width + start, to + start * lanes, end - start
+    if lanes == 1:
+        copy(x.reshape(-1), place, count, work, to)
+        return
+    turn(x.reshape(-1), place, samples, count, width, work, to, lanes)
+    for lane in range(samples, lanes):
+        target = window(work, to + lane, count, lanes)
+        for i in range(count):
+            target[i] = 0
+
+
+@inline
+def empty(y: Any, first: Any, lanes: Any, work: Any, at: Any, start: Any, end: Any) -> None:
+    """y's numbers start, …, end − 1 of samples first, … from where they are side by side."""
+    width, samples = y.shape[1], min(lanes, len(y) - first)
+    place, at, count = first * width + start, at + start * lanes, end - start
+    if lanes == 1:
+        copy(work, at, count, y.reshape(-1), place)
+    else:
+        turn(work, at, count, samples, lanes, y.reshape(-1), place, width)
+
+
+@inline
 def run_tile(
     packed: Any, kink: Any, lanes: Any, sloped: Any, x: Any, first: Any, y: Any, work: Any, active: Any
 ) -> Any:
-    """Evaluate samples first, …: y is written, and where the slopes (units, lanes) are is returned.
-
-    A tile that is not full is filled up with zeros.
-    """
+    """Evaluate samples first, …: y is written, and where the slopes (units, lanes) are is returned."""
     layers = packed[0]
-    samples, size = min(lanes, len(x) - first), lanes * layers[0, WIDEST]
-    width = x.shape[1]
-    if lanes == 1:
-        copy(x.reshape(-1), first * width, width, work, 0)
-    else:
-        turn(x.reshape(-1), first * width, samples, width, width, work, 0, lanes)
-    for lane in range(samples, lanes):
-        target = window(work, lane, width, lanes)
-        for i in range(width):
-            target[i] = 0
-    slopes = 3 * size if sloped else -1
-    at = evaluate(packed, kink, lanes, work, 0, size, slopes, 2 * size, active)
-    outputs(layers, y.shape[1], lanes, work, at)
-    units = y.shape[1]
-    if lanes == 1:
-        copy(work, at, units, y.reshape(-1), first * units)
-    else:
-        turn(work, at, units, samples, lanes, y.reshape(-1), first * units, units)
+    size = lanes * layers[0, WIDEST]
+    here, there, spare, slopes = 0, size, 2 * size, 3 * size if sloped else -1
+    fill(x, first, lanes, work, here, 0, x.shape[1])
+    for level in range(len(layers)):
+        units = layers[level, WIDTH]
+        if level > 0:
+            count = listed(layers, level, lanes, work, here, active)
+            sums(packed, level, lanes, work, here, there, active, count, 0, units)
+            here, there = there, here
+        apply(packed, level, kink, lanes, work, here, slopes, spare, 0, units)
+    outputs(layers, y.shape[1], lanes, work, here)
+    empty(y, first, lanes, work, here, 0, y.shape[1])
     return slopes
 
 
@@ -76,11 +91,3 @@ def gather(layers: Any, lanes: Any, lane: Any, samples: Any, work: Any, slopes: 
     for level in range(len(layers)):
         start = layers[level, UNITS]
         turn(work, slopes + start * lanes + lane, layers[level, WIDTH], samples, lanes, work, to + start, units)
-
-
-@inline
-def room(size: Any, places: Any, like: Any) -> Any:
-    """A workspace that starts with a cache line, and room for lists, of 32 bits a place."""
-    raw = np.empty(size + places + LINE // like.itemsize, like.dtype)
-    start = (-raw.ctypes.data % LINE) // like.itemsize
-    return raw[start : start + size], raw[start + size :].view(np.int32)

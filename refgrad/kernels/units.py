@@ -20,7 +20,7 @@ from numba.extending import intrinsic, overload
 
 from refgrad.activations import ACTIVATIONS, erfc, where
 from refgrad.kernels import elementary
-from refgrad.kernels.compiling import OPTIONS, cached, digest, jit
+from refgrad.kernels.compiling import digest, jit, pointed
 from refgrad.kernels.erfc import erfc as compiled_erfc
 from refgrad.kernels.program import PRELU, SCALE
 from refgrad.kernels.vectors import whole_vectors
@@ -110,9 +110,9 @@ def _row(name: str, dtype: np.dtype[Any]) -> Callable[..., None]:
 
 
 def _scale(which: Any, kink: Any, fixed: Any, z: Any, slope: Any, units: Any, lanes: Any) -> None:
-    """(z − c) s + o with c, s and o of every unit one after the other in `fixed`; its slope is s."""
+    """(z − c) s + o with each unit's c, s and o in `fixed`; its slope is s."""
     for unit in range(units):
-        centre, scale, offset = fixed[unit], fixed[units + unit], fixed[2 * units + unit]
+        centre, scale, offset = fixed[3 * unit], fixed[3 * unit + 1], fixed[3 * unit + 2]
         for i in range(unit * lanes, (unit + 1) * lanes):
             if which != VALUE:
                 slope[i] = scale
@@ -121,9 +121,12 @@ def _scale(which: Any, kink: Any, fixed: Any, z: Any, slope: Any, units: Any, la
 
 
 def _prelu(which: Any, kink: Any, fixed: Any, z: Any, slope: Any, units: Any, lanes: Any) -> None:
-    """z above zero, α z below, which is 0 at −∞ too where α is 0; in `fixed` are α, and the slope at 0 by policy."""
+    """z above zero, α z below, which is 0 at −∞ too where α is 0.
+
+    In `fixed` are each unit's α, and its slope at 0 by policy.
+    """
     for unit in range(units):
-        alpha, at_zero = fixed[unit], fixed[(1 + kink) * units + unit]
+        alpha, at_zero = fixed[5 * unit], fixed[5 * unit + 1 + kink]
         for i in range(unit * lanes, (unit + 1) * lanes):
             if which != VALUE:
                 slope[i] = (
@@ -140,7 +143,7 @@ def _loop(name: str, dtype: np.dtype[Any]) -> Callable[..., None]:
 _LOOP: Any = None  # for each function its own
 
 
-def _pointed(which: Any, kink: Any, fixed: Any, z: Any, slope: Any, units: Any, lanes: Any) -> None:
+def _from_pointers(which: Any, kink: Any, fixed: Any, z: Any, slope: Any, units: Any, lanes: Any) -> None:
     """`_LOOP` as a C function: where the arrays start is all that is known of them."""
     count = units * lanes
     _LOOP(
@@ -165,8 +168,9 @@ def address(name: str, dtype: np.dtype[Any]) -> int:
     signature = types.void(types.intp, types.intp, number, number, number, types.intp, types.intp)
 
     # Numba's cache tells functions apart by what they close over, which for a compiled one is new in each process.
-    pointed = FunctionType(_pointed.__code__, globals() | {"_LOOP": loop}, f"{name}_{dtype.name}")
-    compiled = cached(pointed, lambda function, cache: numba.cfunc(signature, cache=cache, **OPTIONS)(function))
+    compiled = pointed(
+        FunctionType(_from_pointers.__code__, globals() | {"_LOOP": loop}, f"{name}_{dtype.name}"), signature
+    )
     _KEPT.append(compiled)
     return int(compiled.address)
 

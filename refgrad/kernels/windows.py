@@ -56,14 +56,26 @@ def copy(source: Any, start: Any, count: Any, target: Any, to: Any) -> None:
         taken[i] = given[i]
 
 
+WORD = np.zeros(0, np.int64)
+
+
 def numbers_at(address: int, count: int, like: Any) -> Any:
     """The array (count,) of `like`'s dtype that starts at an address; someone else keeps it alive."""
-    return np.frombuffer((ctypes.c_char * (count * like.itemsize)).from_address(address), like.dtype)
+    if count == 0:
+        return like[:0]
+    raw: Any = (ctypes.c_char * int(count * like.itemsize)).from_address(int(address))
+    return np.frombuffer(raw, like.dtype)
 
 
-def places_at(address: int, rows: int, columns: int) -> Any:
-    """The same of 64-bit integers, (rows, columns)."""
-    return numbers_at(address, rows * columns, np.empty(0, np.int64)).reshape(rows, columns)
+def matrix_at(address: int, rows: int, columns: int, like: Any) -> Any:
+    """The same, (rows, columns)."""
+    return numbers_at(address, rows * columns, like).reshape(rows, columns)
+
+
+@inline
+def places_at(address: Any, rows: Any, columns: Any) -> Any:
+    """The same of 64-bit integers."""
+    return matrix_at(address, rows, columns, WORD)
 
 
 def _array(context: Any, builder: Any, kind: Any, address: Any, shape: Any) -> Any:
@@ -97,48 +109,16 @@ def _numbers(address, count, like):  # type: ignore[no-untyped-def]
 
 
 @intrinsic
-def _places_at(typing, address, rows, columns):  # type: ignore[no-untyped-def]
-    """`places_at`, compiled."""
-    result = types.Array(types.int64, 2, "C")
+def _matrix_at(typing, address, rows, columns, like):  # type: ignore[no-untyped-def]
+    """`matrix_at`, compiled."""
+    result = types.Array(like.dtype, 2, "C")
 
     def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        return _array(context, builder, result, arguments[0], list(arguments[1:]))
+        return _array(context, builder, result, arguments[0], list(arguments[1:3]))
 
-    return result(types.intp, types.intp, types.intp), code
-
-
-@overload(places_at, strict=False)
-def _places(address, rows, columns):  # type: ignore[no-untyped-def]
-    return lambda address, rows, columns: _places_at(address, rows, columns)
+    return result(types.intp, types.intp, types.intp, like), code
 
 
-def borrowed(array: Any) -> Any:
-    """The array itself, whose references nobody counts; its owner is kept alive with `keep`, if it is no argument."""
-    return array
-
-
-@intrinsic
-def _borrowed(typing, array):  # type: ignore[no-untyped-def]
-    """`borrowed`, compiled."""
-
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        made = context.make_array(array)(context, builder, arguments[0])
-        made.meminfo = cgutils.get_null_value(made.meminfo.type)
-        made.parent = cgutils.get_null_value(made.parent.type)
-        return made._getvalue()
-
-    return array(array), code
-
-
-@overload(borrowed, strict=False)
-def _borrow(array):  # type: ignore[no-untyped-def]
-    return lambda array: _borrowed(array)
-
-
-def keep(*arrays: Any) -> None:
-    """Use arrays once more, so that they live until here."""
-
-
-@overload(keep, strict=False)
-def _keep(*arrays):  # type: ignore[no-untyped-def]
-    return lambda *arrays: None
+@overload(matrix_at, strict=False)
+def _matrix(address, rows, columns, like):  # type: ignore[no-untyped-def]
+    return lambda address, rows, columns, like: _matrix_at(address, rows, columns, like)
