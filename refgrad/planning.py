@@ -128,7 +128,8 @@ def few(cost: int) -> float:
 
 def worth_threads(work: float, allowed: int | None) -> int:
     """How many threads so many multiply–adds are worth, of those allowed."""
-    return min(threads_allowed(allowed), 1 + int(work // WORTH_A_THREAD))
+    worth = 1 + int(work // WORTH_A_THREAD)
+    return min(threads_allowed(allowed), worth) if worth > 1 else 1
 
 
 def work_of_values(samples: int, parameters: int, itemsize: int) -> float:

@@ -172,7 +172,7 @@ def test_what_has_no_memory_says_so(monkeypatch):
     for threads in (1, 3):
         with pytest.raises(MemoryError):
             runner.value(x, y, threads)
-    assert runner.header("values")[ENTRY] == failing
+    assert runner.values_header()[0][ENTRY] == failing
 
 
 def test_a_helper_leaves_when_python_ends():

@@ -43,6 +43,9 @@ def near() -> int:
     return 512 * (int(stated[1]) if stated else _SECOND_CACHE)
 
 
+Header = tuple[Any, int]
+"""What a kernel is told of a program, and where that is."""
+
 Threads = Callable[[int], int]
 """How many threads are worth it for so many samples."""
 
@@ -87,6 +90,14 @@ def _plain(x: Array) -> Array:
     return rows if rows.flags.carray else rows.copy()
 
 
+def _written(array: Array, axes: int = 2) -> Array:
+    """`(batch, n)`, or `(batch, n, m)`, of the same memory: of a copy nobody would see what is written there."""
+    assert array.flags.carray
+    if array.ndim == axes:
+        return array
+    return array.reshape(len(array), math.prod(array.shape[1:]), *(1,) * (axes - 2))
+
+
 def _address(array: Array) -> int:
     """Where an array starts that has no gaps."""
     assert array.flags.carray
@@ -128,7 +139,7 @@ class Runner:
         steps[:, FUNCTION] = [addresses[name] for name in packed.steps[:, FUNCTION]]
         self.arguments = (packed.layers, steps, packed.numbers)
         self.widest = padded(max(program.widths), self.panel)
-        self._headers: dict[Any, Any] = {}
+        self._headers: dict[Any, Header] = {}
 
     def group(self, vectors: int) -> int:
         """How many samples pass through a layer together: as many as stay in the cache, if the weights do not."""
@@ -141,39 +152,55 @@ class Runner:
         at_end = cut.level in (0, len(self.program.layers) - 1)
         return 0 if at_end and cut.vectors <= FEW_VECTORS[self.program.switches] else self.group(cut.vectors)
 
-    def header(self, entry: str, *asked: int) -> Any:
-        """What kernels are told of the program for an entry: of Jacobians, a kink policy, a cut and a group."""
-        key = (entry, *asked)
+    def values_header(self, group: int = 0, kink: KinkPolicy = "keras") -> Header:
+        """What kernels are told of the program: for values or, of a group, to be copied for products."""
+        return self._kept(("values", group, kink), lambda: self._header("values", POLICIES.index(kink), 0, group))
+
+    def jacobians_header(self, cut: Cut, kink: KinkPolicy) -> Header:
+        """What they are told for Jacobians."""
+        key, policy = ("jacobians", cut.level, kink), POLICIES.index(kink)
+        return self._kept(key, lambda: self._header("jacobians", policy, cut.level, self.samples_together(cut)))
+
+    def _kept(self, key: Any, made: Callable[[], Any]) -> Header:
+        """A `Header`, whose place takes Python as long to find out as a small network's sample."""
         if key not in self._headers:
-            self._headers[key] = _compiled("header").header(self.arguments, self._entry(entry), *asked)
+            told = made()
+            self._headers.setdefault(key, (told, told.ctypes.data))  # another thread's may be in use
         return self._headers[key]
+
+    def _header(self, entry: str, *asked: int) -> Any:
+        return _compiled("header").header(self.arguments, self._entry(entry), *asked)
 
     def _entry(self, name: str) -> int:
         entries = _compiled("entries")
         return int(entries.address(getattr(entries, name), self.dtype))
 
-    def _jacobians(self, cut: Cut, kink: KinkPolicy) -> Any:
-        return self.header("jacobians", POLICIES.index(kink), cut.level, self.samples_together(cut))
-
     def value(self, x: Array, y: Array, threads: int = 1) -> None:
         """Write outputs (batch, n_out) at x (batch, n_in) into y, which is C-contiguous."""
-        self._run(self.header("values"), x, y, 0, self.program.multiply_adds, threads)
+        told = self.values_header()
+        if threads > 1 and len(x) <= self.panel:
+            self._by_layers(told, x, y, threads)
+        else:
+            self._run(told, x, y, 0, self.program.multiply_adds, threads)
 
     def value_and_jacobian(
         self, x: Array, cut: Cut, kink: KinkPolicy, y: Array, jacobian: Array, threads: int = 1
     ) -> None:
         """Write outputs (batch, n_out) and Jacobians (batch, n_out, n_in) into C-contiguous arrays."""
         cost = cut.cost + self.program.multiply_adds
-        self._run(self._jacobians(cut, kink), x, y, _address(jacobian), cost, threads)
+        self._run(self.jacobians_header(cut, kink), x, y, jacobian, cost, threads)
 
     def look_up(
         self, table: Staircase, x: Array, cut: Cut, kink: KinkPolicy, y: Array, jacobian: Array | None, threads: int = 1
     ) -> None:
         """The same from the program's table, or values alone; near a breakpoint the program itself is asked."""
-        told = _compiled("header").staircase_header(
-            self._jacobians(cut, kink), self._entry("staircase"), table, jacobian is not None
-        )
-        self._run(told, x, y, 0 if jacobian is None else _address(jacobian), COST_OF_A_LOOK, threads)
+
+        def made() -> Any:
+            chain, entry = self.jacobians_header(cut, kink)[0], self._entry("staircase")
+            return _compiled("header").staircase_header(chain, entry, table, jacobian is not None)
+
+        told = self._kept((table, cut.level, kink, jacobian is None), made)
+        self._run(told, x, y, 0 if jacobian is None else jacobian, COST_OF_A_LOOK, threads)
 
     def products(
         self, x: Array, vectors: Array, first: int, direction: Direction, kink: KinkPolicy, y: Array, results: Array,
@@ -190,34 +217,38 @@ class Runner:
             return
         group = 0 if k <= FEW_VECTORS[self.program.switches] else self.group(k)
         told = _compiled("header").products_header(
-            self.header("values", POLICIES.index(kink), 0, group), self._entry("products_with"),
+            self.values_header(group, kink)[0], self._entry("products_with"),
             direction == "forward", _address(vectors), _address(results), *vectors.shape[:2],
         )  # fmt: skip
-        self._run(told, x, y, first, (k + 1) * self.program.multiply_adds, threads)
+        self._run((told, told.ctypes.data), x, y, first, (k + 1) * self.program.multiply_adds, threads)
 
-    def _run(self, told: Any, x: Array, y: Array, to: int, cost: int, threads: int) -> None:
+    def _run(self, told: Header, x: Array, y: Array, to: Array | int, cost: int, threads: int) -> None:
         """Run what a header says, of so much a sample, in several threads if there are such.
 
-        They take tiles that are worth asking for, or equal parts of few samples; or units of layers, if all samples are
-        one tile.
+        They take tiles that are worth asking for, or equal parts of few samples.
         """
-        samples, network = len(x), told.ctypes.data
-        x, y = _plain(x), y.reshape(samples, self.program.widths[-1])
-        assert y.flags.carray  # of a copy nobody would see what is written
-        piece = min(padded(math.ceil(WORTH_ASKING / max(1, cost)), self.panel), -(-samples // threads))
-        by_layers = samples <= self.panel and told is self.header("values")
-        team, helpers = 0, 0
-        if threads > 1 and samples > 0:
-            most = threads if by_layers else min(threads, -(-samples // piece))
-            team, helpers = _compiled("team").helped(most - 1)
-        if helpers == 0:
-            _compiled("plain").plain(network, x, y, to)
-        elif by_layers:
-            together = _compiled("together")
-            together.share_layers(network, x, y, together.address(self.dtype), team, helpers)
+        x, y = _plain(x), _written(y)
+        if threads > 1 and len(x) > 1:
+            samples = len(x)
+            piece = min(padded(math.ceil(WORTH_ASKING / max(1, cost)), self.panel), -(-samples // threads))
+            team, helpers = _compiled("team").helped(min(threads, -(-samples // piece)) - 1)
+            if helpers > 0:
+                sharing, start = _compiled("sharing"), to if isinstance(to, int) else _address(to)
+                sharing.share(told[1], x, y, start, piece, sharing.address(), team, helpers)
+                return
+        if isinstance(to, int):
+            _compiled("plain").plain(told[1], x, y, to)
         else:
-            sharing = _compiled("sharing")
-            sharing.share(network, x, y, to, piece, sharing.address(), team, helpers)
+            _compiled("plain").plain_rows(told[1], x, y, _written(to, 3))
+
+    def _by_layers(self, told: Header, x: Array, y: Array, threads: int) -> None:
+        """Values of one tile, whose threads take units of a layer."""
+        team, helpers = _compiled("team").helped(threads - 1)
+        if helpers == 0 or len(x) == 0:
+            _compiled("plain").plain(told[1], _plain(x), _written(y), 0)
+        else:
+            together = _compiled("together")
+            together.share_layers(told[1], _plain(x), _written(y), together.address(self.dtype), team, helpers)
 
     def fitting(self, most: float) -> Callable[[Any], bool]:
         """Whether something given can go to a kernel as it is: up to `most` samples (batch, n_in)."""
@@ -237,10 +268,9 @@ class Runner:
         Whatever does not depend on x is looked up once. More than a `few` samples are worth several threads.
         """
         fits, dtype, width, empty = self.fitting(most), self.dtype, self.program.widths[-1], np.empty
-        told = self.header("values")
-        run, network = _compiled("plain").plain, told.ctypes.data
+        run, network = _compiled("plain").plain, self.values_header()[1]
 
-        def value(x: Any, _kept: Any = told) -> Array | None:
+        def value(x: Any) -> Array | None:
             if not fits(x):
                 return None
             batch = len(x)
@@ -259,10 +289,9 @@ class Runner:
         To look up what does not depend on x takes longer than one sample of a small network.
         """
         fits, dtype, n_in, n_out = self.fitting(most), self.dtype, self.program.widths[0], self.program.widths[-1]
-        told, empty = self._jacobians(cut, "keras"), np.empty
-        run, network = _compiled("plain").plain_rows, told.ctypes.data
+        run, network, empty = _compiled("plain").plain_rows, self.jacobians_header(cut, "keras")[1], np.empty
 
-        def value_and_jacobian(x: Any, _kept: Any = told) -> tuple[Array, Array] | None:
+        def value_and_jacobian(x: Any) -> tuple[Array, Array] | None:
             if not fits(x):
                 return None
             batch = len(x)
