@@ -68,7 +68,7 @@ def linearize(graph: Graph, inputs: Sequence[Array], kink: Kink, first: int = 0)
 
 def _contiguous(target: Array, *shape: int) -> Array:
     """The target itself in another shape if its memory allows that, or else a place to compute in."""
-    return target.view(np.ndarray).reshape(shape) if target.flags.c_contiguous else np.empty(shape, target.dtype)
+    return target.view(np.ndarray).reshape(shape) if target.flags.carray else np.empty(shape, target.dtype)
 
 
 def _give(block: Array, target: Array) -> None:
@@ -128,7 +128,7 @@ def jacobians(job: Job, inputs: Sequence[Array], values: Sequence[Array], into: 
 
     size, threads = plan.at_once, plan.threads
     if job.runner is not None:  # the kernels share each piece out among threads themselves
-        direct = all(part is None for part in job.picked.rows + job.picked.columns) and into[0][0].flags.c_contiguous
+        direct = all(part is None for part in job.picked.rows + job.picked.columns) and into[0][0].flags.carray
         cost = COST_OF_A_LOOK if job.table is not None else plan.multiply_adds
         size, threads = (shared_at_once(cost, threads) if direct else size * threads), 1
     each(piecewise, len(inputs[0]), size, threads=threads, progress=options.progress, what="jacobian")

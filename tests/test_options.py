@@ -226,6 +226,23 @@ def test_out_may_not_overlap_x(engine):
         net.value_and_jacobian(x, engine=engine, out=(x, np.empty((5, 4, 4))))
 
 
+def shifted(shape, dtype="f4"):
+    """An array that begins one byte after where its numbers should."""
+    return np.zeros(4 * int(np.prod(shape)) + 1, np.uint8)[1:].view(dtype).reshape(shape)
+
+
+@pytest.mark.parametrize("engine", ["numpy", "auto"])
+@pytest.mark.parametrize("samples", [3, 500], ids=["chain", "staircase"])
+def test_out_may_lie_anywhere_in_memory(engine, samples):
+    x = np.linspace(-2, 2, samples, dtype="f4")[:, None]
+    y, jacobian = wanted = ONE.value_and_jacobian(x, engine=engine)
+    for places in ((shifted(y.shape), np.zeros_like(jacobian)), (np.zeros_like(y), shifted(jacobian.shape))):
+        found = ONE.value_and_jacobian(x, engine=engine, out=places)
+        for place, array, expected in zip(places, found, wanted, strict=True):
+            assert array is place
+            np.testing.assert_array_equal(array, expected)
+
+
 def test_out_of_several_ends_is_dicts_of_arrays():
     out = {o: {i: np.zeros((6, *SHAPES[o], *SHAPES[i])) for i in "ab"} for o in "pq"}
     given = NET.jacobian(X, out=out)

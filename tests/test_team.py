@@ -210,3 +210,29 @@ print(fine, os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, check=False)
     assert done.stdout == "True 0\n", done.stderr
+
+
+def test_an_interrupted_start_does_not_give_two_helpers_one_place():
+    """Ctrl-C comes while Python waits for the new thread to say that it runs."""
+    code = """
+import threading, time, numpy as np, refgrad
+net = refgrad.Network.sequential([(np.ones((300, 300), "f4") / 300, None, "tanh")] * 3)
+runner, x = net._engines.runner, np.ones((1, 300), "f4")
+start, interrupted = threading.Thread.start, []
+def once(thread):
+    start(thread)
+    if not interrupted:
+        interrupted.append(thread)
+        raise KeyboardInterrupt
+threading.Thread.start = once
+wanted, y = net(x, threads=1), np.empty((1, 300), "f4")
+for _ in range(20_000):
+    try:
+        runner.value(x, y, 2)
+    except KeyboardInterrupt:
+        continue
+    assert (y == wanted).all()
+print(len(interrupted), sum(thread.name.startswith("refgrad_kernels") for thread in threading.enumerate()))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "1 1\n"), done.stderr

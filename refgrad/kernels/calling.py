@@ -17,7 +17,7 @@ from numba.extending import intrinsic, overload
 
 from refgrad.kernels.compiling import pointed
 
-_KEPT: list[Any] = []  # what is compiled lives as long as the process; else an "address" is a place here
+_KEPT: dict[int, Any] = {}  # what is compiled lives as long as the process; else an "address" is a function's name here
 
 
 @cache
@@ -27,10 +27,14 @@ def address(function: Any, words: int, dtype: np.dtype[Any] | None = None) -> in
         known = function.__globals__ | {"_LIKE": np.zeros(0, dtype)}
         function = FunctionType(function.__code__, known, f"{function.__name__}_{dtype.name}")
     if numba.config.DISABLE_JIT:
-        _KEPT.append(function)
-        return len(_KEPT) - 1
-    _KEPT.append(pointed(function, types.intp(*(types.intp,) * words)))
-    return int(_KEPT[-1].address)
+        return _kept(id(function), function)
+    compiled = pointed(function, types.intp(*(types.intp,) * words))
+    return _kept(compiled.address, compiled)
+
+
+def _kept(place: int, function: Any) -> int:
+    _KEPT[place] = function
+    return place
 
 
 def enter(entry: int, network: int, x: int, y: int, jacobian: int, batch: int) -> int:

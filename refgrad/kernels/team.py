@@ -73,7 +73,7 @@ def _next_job(helper: Any) -> Any:
             exchange(helper, STATE, CALLED_OFF, AWAKE)
         elif state == LEAVING:
             return 0
-        elif exchange(helper, STATE, state, BUSY):
+        elif state > LEAVING and exchange(helper, STATE, state, BUSY):
             return state
 
 
@@ -160,18 +160,28 @@ class _Team:
         """Start threads until there are so many, or the system allows no more."""
         for called in (serve, send_away):
             called.compile((types.intp, types.intp))
-        with self.lock:
+        if not self.lock.acquire(blocking=False):  # another thread starts them, or a signal's handler came between
+            return
+        try:
             while self.count < wanted and not self.ended:
-                about = self.helpers[self.count]
-                about[STATE], about[WAKE] = AWAKE, _held()
-                given, name = (about.ctypes.data, self.count + 1), f"refgrad_kernels_{self.count}"
-                thread = threading.Thread(target=serve, args=given, name=name, daemon=True)
-                try:
-                    thread.start()
-                except RuntimeError:
-                    return
-                self.threads.append(thread)
-                self.count += 1
+                self._start_one(self.helpers[self.count])
+        except RuntimeError:
+            return
+        finally:
+            self.lock.release()
+
+    def _start_one(self, about: Any) -> None:
+        about[WAKE] = about[WAKE] or _held()
+        given, name = (about.ctypes.data, self.count + 1), f"refgrad_kernels_{self.count}"
+        thread = threading.Thread(target=serve, args=given, name=name, daemon=True)
+        self.threads.append(thread)  # Ctrl-C may come when it has started, and it is to have its place then
+        self.count += 1
+        try:
+            thread.start()
+        except RuntimeError:
+            self.threads.pop()
+            self.count -= 1
+            raise
 
     def end(self) -> None:
         """Let all leave: when Python ends it takes away the code under their feet."""
@@ -180,7 +190,8 @@ class _Team:
             if count > 0:
                 send_away(self.helpers.ctypes.data, count)
             for thread in self.threads:
-                thread.join(ENOUGH)
+                if thread.ident is not None:
+                    thread.join(ENOUGH)
 
 
 def _held() -> int:

@@ -156,7 +156,7 @@ def tiles_of(layers: Any, batch: Any) -> Any:
 
 @kernel
 def share_layers(network: Any, x: Any, y: Any, function: Any, team: Any, helpers: Any) -> None:
-    """What `plain_value` does, with so many helpers."""
+    """What `plain` does for values, with so many helpers."""
     layers = packed_at(places_at(network, 1, PLACES).reshape(-1), x)[0]
     members, batch = helpers + 1, len(x)
     most, lists = tile_size(layers, lanes_for(layers, batch), False), layers[0, WIDEST] + SPARE
@@ -164,6 +164,9 @@ def share_layers(network: Any, x: Any, y: Any, function: Any, team: Any, helpers
     size = LONG + APART + tiles_of(layers, batch) * counted(len(layers), members)
     job = borrow(8 * size)
     if lent == 0 or job == 0:
+        for address in (lent, job):
+            if address != 0:
+                give_back(address)
         raise MemoryError
     told = numbers_at(job, size, WORD)
     for place in range(size):
