@@ -32,11 +32,15 @@ class Brief:
         return isinstance(self.engines.program, Program) and self.engines.job(1, Options()).runner is not None
 
     def pays(self, samples: int) -> bool:
-        """Whether the kernels do plain Jacobians in less than it takes to think about threads."""
-        if not self.kernels_pay:
-            return False
-        few_enough = samples <= few(self.engines.direct.cost)
-        return few_enough or (samples <= few(COST_OF_A_LOOK) and self.engines.table(samples) is not None)
+        """Whether plain Jacobians are the kernels', in less than it takes to think about threads, or a table's."""
+        return self.kernels_pay and (samples <= few(self.engines.direct.cost) or self._looked_up(samples))
+
+    def pays_values(self, samples: int) -> bool:
+        """Whether values are."""
+        return self.most_values >= 0 and (samples <= self.most_values or self._looked_up(samples))
+
+    def _looked_up(self, samples: int) -> bool:
+        return samples <= shared_at_once(COST_OF_A_LOOK, 1) and self.engines.table(samples) is not None
 
     @cached_property
     def most_values(self) -> float:
@@ -56,7 +60,7 @@ class Brief:
         if table is None:
             self.engines.runner.value(x, y)
         else:
-            self.engines.runner.look_up(table, x, self.engines.direct, "keras", y, None)
+            self.engines.runner.look_up(table, x, self.engines.direct, "keras", y, None, self._threads_to_look(len(x)))
         return y
 
     @cached_property
@@ -94,8 +98,12 @@ class Brief:
         if table is None:
             runner.value_and_jacobian(x, start, "keras", y, jacobian)
         else:
-            runner.look_up(table, x, start, "keras", y, jacobian)
+            runner.look_up(table, x, start, "keras", y, jacobian, self._threads_to_look(len(x)))
         return y, jacobian
+
+    @staticmethod
+    def _threads_to_look(samples: int) -> int:
+        return worth_threads(samples * COST_OF_A_LOOK, None)
 
     @cached_property
     def _shapes(self) -> tuple[Shape, Shape]:

@@ -101,7 +101,7 @@ class Network:
         if engine == "auto" and threads is None and (brief := self._brief.fitting_value(x)) is not None:
             return brief
         inputs, single = self._inputs(x)
-        if engine == "auto" and threads is None and len(inputs[0]) <= self._brief.most_values:
+        if engine == "auto" and threads is None and self._brief.pays_values(len(inputs[0])):
             y = self._brief.value(inputs[0])
             return y[0] if single else y
         check_threads(threads)
