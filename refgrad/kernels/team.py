@@ -1,9 +1,9 @@
 """Threads that wait in compiled code for work, and do the same as who asks for help, beside it.
 
-Who has helped looks for more for as long as it takes to wake up, and then sleeps: that is never more than twice what
-would have been best. One that looks begins 0.2 µs after it is asked. To wake one takes the caller 1 µs, and the other 2
-to 5, where the system runs on the machine itself; 12 and 31 were measured on a virtual one. A thread that sleeps in
-Python needs Python to itself to go on, and begins after 30 to 50.
+Who has helped looks for more for about as long as it takes to wake up, and then sleeps, which is never much worse than
+what would have been best. One that looks begins 0.2 µs after it is asked. To wake one takes the caller 1 µs, and the
+other 2 to 5, where the system runs on the machine itself; 12 and 31 were measured on a virtual one. A thread that
+sleeps in Python needs Python to itself to go on, and begins after 30 to 50.
 
 They sleep on Python's own locks, which every system has, and which want nothing of Python. Who comes late, or never, is
 only missed by what it would have done.
@@ -16,8 +16,10 @@ from __future__ import annotations
 
 import atexit
 import ctypes
+import itertools
 import os
 import threading
+import time
 from typing import Any
 
 import numba
@@ -30,8 +32,8 @@ from refgrad.kernels.compiling import inline, kernel
 from refgrad.kernels.packing import LINE
 from refgrad.kernels.windows import places_at
 
-STATE, WAKE, HELPER = 0, 1, 8
-"""What is known of a helper, on a cache line of its own: its state, and the lock that it sleeps on."""
+STATE, WAKE, LOOKS, HELPER = 0, 1, 2, 8
+"""What is known of a helper, on a cache line of its own: its state, the lock it sleeps on, and how often it looks."""
 
 AWAKE, ASLEEP, BUSY, CALLED_OFF, LEAVING = range(5)
 
@@ -41,11 +43,11 @@ MOST = 255
 FUNCTION, ENDED, FIELDS = 0, 1, 2
 """A job begins with what is to be called with its address, and how many helpers have ended; its own numbers follow."""
 
-LOOKS = 1_000
-"""How often a helper looks for more work before it sleeps: some 20 to 50 µs."""
+AWAKE_FOR = 1e-4
+"""Seconds that a helper looks for more work before it sleeps, longer than Python takes from one call to the next."""
 
 PATIENCE = 4_000
-"""How often who waits looks before it sleeps a while: some 0.1 ms."""
+"""How often who waits looks before it sleeps a while: 0.05 to 0.2 ms."""
 
 ENOUGH = 1.0
 """Seconds to wait for a helper that is to leave."""
@@ -63,7 +65,7 @@ def _next_job(helper: Any) -> Any:
     looks = 0
     while True:
         state = read(helper, STATE)
-        if state == AWAKE and looks < LOOKS:
+        if state == AWAKE and looks < helper[LOOKS]:
             looks += 1
             pause()
         elif state == AWAKE:
@@ -146,6 +148,12 @@ def wait(team: Any, numbers: Any, place: Any, amount: Any) -> None:
         _acquire(places_at(team, MOST + 1, HELPER)[MOST, WAKE], NAP, 0)  # nobody ever releases it
 
 
+@kernel
+def look_in_vain(numbers: Any, place: Any) -> Any:
+    """Look as long as patience lasts."""
+    return patiently(places_at(numbers, 1, HELPER).reshape(-1), place, np.int64(1) << 62)
+
+
 class _Team:
     """The helpers of one process, who are started when they are first asked for."""
 
@@ -158,7 +166,7 @@ class _Team:
 
     def start(self, wanted: int) -> None:
         """Start threads until there are so many, or the system allows no more."""
-        for called in (serve, send_away):
+        for called in (serve, send_away, look_in_vain):
             called.compile((types.intp, types.intp))
         if not self.lock.acquire(blocking=False):  # another thread starts them, or a signal's handler came between
             return
@@ -171,7 +179,7 @@ class _Team:
             self.lock.release()
 
     def _start_one(self, about: Any) -> None:
-        about[WAKE] = about[WAKE] or _held()
+        about[WAKE], about[LOOKS] = about[WAKE] or _held(), self._looks(about)
         given, name = (about.ctypes.data, self.count + 1), f"refgrad_kernels_{self.count}"
         thread = threading.Thread(target=serve, args=given, name=name, daemon=True)
         self.threads.append(thread)  # Ctrl-C may come when it has started, and it is to have its place then
@@ -182,6 +190,14 @@ class _Team:
             self.threads.pop()
             self.count -= 1
             raise
+
+    def _looks(self, about: Any) -> int:
+        """How often a thread looks in the time that helpers are to stay awake."""
+        times = [time.perf_counter()]
+        for _ in range(3):
+            look_in_vain(about.ctypes.data, STATE)
+            times.append(time.perf_counter())
+        return int(PATIENCE * AWAKE_FOR / min(after - before for before, after in itertools.pairwise(times)))
 
     def end(self) -> None:
         """Let all leave: when Python ends it takes away the code under their feet."""
