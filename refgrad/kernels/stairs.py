@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from llvmlite import ir
+from numba.core import cgutils, types
+from numba.extending import intrinsic, overload
 
 from refgrad.kernels.calling import enter
 from refgrad.kernels.compiling import inline
@@ -19,6 +22,55 @@ TOGETHER = 32
 """Samples near breakpoints that the chain is asked about at once."""
 
 TABLE = np.zeros(0, np.float64)
+
+
+def below(x: Any) -> Any:
+    """−1 if a float64 has a sign, else 0: LLVM would make a branch of a comparison."""
+    return np.float64(x).view(np.int64) >> 63
+
+
+@intrinsic
+def _below(typing, x):  # type: ignore[no-untyped-def]
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        word = ir.IntType(64)
+        return builder.ashr(builder.bitcast(arguments[0], word), ir.Constant(word, 63))
+
+    return types.intp(types.float64), code
+
+
+@overload(below, strict=False)
+def _(x):  # type: ignore[no-untyped-def]
+    return lambda x: _below(x)
+
+
+def beside(like: Any) -> Any:
+    """Room for a number of each sample that is looked for."""
+    return np.empty(BESIDE, like.dtype)
+
+
+@intrinsic
+def _beside(typing, like):  # type: ignore[no-untyped-def]
+    """`beside`, on the stack: LLVM knows that nothing else is there."""
+    kind = types.Array(like.dtype, 1, "C")
+
+    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        made = context.make_array(kind)(context, builder)
+        count = context.get_constant(types.intp, BESIDE)
+        number = context.get_data_type(kind.dtype)
+        size = context.get_constant(types.intp, context.get_abi_sizeof(number))
+        made.data = cgutils.alloca_once(builder, number, size=BESIDE)
+        made.shape, made.strides = cgutils.pack_array(builder, [count]), cgutils.pack_array(builder, [size])
+        made.itemsize, made.nitems = size, count
+        made.meminfo = cgutils.get_null_value(made.meminfo.type)
+        made.parent = cgutils.get_null_value(made.parent.type)
+        return made._getvalue()
+
+    return kind(like), code
+
+
+@overload(beside, strict=False)
+def _room(like):  # type: ignore[no-untyped-def]
+    return lambda like: _beside(like)
 
 
 @inline
@@ -37,11 +89,10 @@ def ask(chain: Any, n_out: Any, kept: Any, places: Any, own: Any, start: Any, y:
 
 
 @inline
-def search(starts: Any, t: Any, first: Any, wide: Any, places: Any, beyond: Any, signs: Any) -> Any:
+def search(starts: Any, t: Any, first: Any, wide: Any, places: Any) -> Any:
     """The places of samples first, … among intervals, and the samples; returns how many they are.
 
-    The search has no branches, nor comparisons that LLVM would make branches of: samples in no order would mispredict
-    each of them.
+    The search has no branches: samples in no order would mispredict each of them.
     """
     samples = min(BESIDE, len(t) - first)
     for i in range(BESIDE):
@@ -50,9 +101,7 @@ def search(starts: Any, t: Any, first: Any, wide: Any, places: Any, beyond: Any,
     while among > 1:
         half = among >> 1
         for i in range(BESIDE):
-            beyond[i] = starts[places[i] + half] - wide[i]
-        for i in range(BESIDE):
-            places[i] += half & (signs[i] >> 63)
+            places[i] += half & below(starts[places[i] + half] - wide[i])
         among -= half
     return samples
 
@@ -63,25 +112,22 @@ def look_up(chain: Any, starts: Any, ends: Any, slopes: Any, offsets: Any, t: An
 
     What is in no interval the chain is asked about, whose header is at an address.
     """
-    kept, batch, n_out, there = 0, len(t), slopes.shape[1], True
-    words = 8 * (3 * BESIDE + TOGETHER)
+    kept, batch, n_out, there, sloped = 0, len(t), slopes.shape[1], True, len(jacobian) > 0
+    words = 8 * TOGETHER
     lent = borrow(words + TOGETHER * (1 + 2 * n_out) * t.itemsize)
     if lent == 0:
         return False
-    beyond, signs = numbers_at(lent, BESIDE, TABLE), numbers_at(lent, BESIDE, WORD)
-    wide, places = numbers_at(lent + 8 * BESIDE, BESIDE, TABLE), numbers_at(lent + 16 * BESIDE, BESIDE, WORD)
-    which = numbers_at(lent + 24 * BESIDE, TOGETHER, WORD)
+    wide, places, which = beside(TABLE), beside(WORD), numbers_at(lent, TOGETHER, WORD)
     own = numbers_at(lent + words, TOGETHER * (1 + 2 * n_out), t)
     for first in range(0, batch, BESIDE):
-        samples = search(starts, t, first, wide, places, beyond, signs)
+        samples = search(starts, t, first, wide, places)
         for i in range(samples):
             place, sample = places[i], first + i
             if len(starts) > 0 and starts[place] < wide[i] < ends[place]:
                 for out in range(n_out):
-                    slope = slopes[place, out]
-                    y[sample * n_out + out] = offsets[place, out] + slope * wide[i]
-                    if len(jacobian) > 0:
-                        jacobian[sample * n_out + out] = slope
+                    y[sample * n_out + out] = offsets[place, out] + slopes[place, out] * wide[i]
+                for out in range(n_out if sloped else 0):
+                    jacobian[sample * n_out + out] = slopes[place, out]
             else:
                 own[kept], which[kept] = t[sample], sample
                 kept += 1
