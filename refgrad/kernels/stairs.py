@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic, overload
 
 from refgrad.kernels.calling import enter
 from refgrad.kernels.compiling import inline
+from refgrad.kernels.elementary import bits
 from refgrad.kernels.header import ENTRY, PLACES
 from refgrad.kernels.memory import borrow, give_back
 from refgrad.kernels.windows import WORD, copy, numbers_at, places_at
@@ -22,25 +22,6 @@ TOGETHER = 32
 """Samples near breakpoints that the chain is asked about at once."""
 
 TABLE = np.zeros(0, np.float64)
-
-
-def below(x: Any) -> Any:
-    """−1 if a float64 has a sign, else 0: LLVM would make a branch of a comparison."""
-    return np.float64(x).view(np.int64) >> 63
-
-
-@intrinsic
-def _below(typing, x):  # type: ignore[no-untyped-def]
-    def code(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        word = ir.IntType(64)
-        return builder.ashr(builder.bitcast(arguments[0], word), ir.Constant(word, 63))
-
-    return types.intp(types.float64), code
-
-
-@overload(below, strict=False)
-def _(x):  # type: ignore[no-untyped-def]
-    return lambda x: _below(x)
 
 
 def beside(like: Any) -> Any:
@@ -92,7 +73,8 @@ def ask(chain: Any, n_out: Any, kept: Any, places: Any, own: Any, start: Any, y:
 def search(starts: Any, t: Any, first: Any, wide: Any, places: Any) -> Any:
     """The places of samples first, … among intervals, and the samples; returns how many they are.
 
-    The search has no branches: samples in no order would mispredict each of them.
+    The search has no branches, nor comparisons, which LLVM would make branches of: samples in no order would mispredict
+    each of them.
     """
     samples = min(BESIDE, len(t) - first)
     for i in range(BESIDE):
@@ -101,7 +83,7 @@ def search(starts: Any, t: Any, first: Any, wide: Any, places: Any) -> Any:
     while among > 1:
         half = among >> 1
         for i in range(BESIDE):
-            places[i] += half & below(starts[places[i] + half] - wide[i])
+            places[i] += half & (bits(starts[places[i] + half] - wide[i]) >> 63)
         among -= half
     return samples
 

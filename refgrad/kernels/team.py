@@ -179,7 +179,7 @@ class _Team:
             self.lock.release()
 
     def _start_one(self, about: Any) -> None:
-        about[WAKE], about[LOOKS] = about[WAKE] or _held(), self._looks(about)
+        about[WAKE], about[LOOKS] = about[WAKE] or _held(), self.helpers[0, LOOKS] or self._looks(about)
         given, name = (about.ctypes.data, self.count + 1), f"refgrad_kernels_{self.count}"
         thread = threading.Thread(target=serve, args=given, name=name, daemon=True)
         self.threads.append(thread)  # Ctrl-C may come when it has started, and it is to have its place then
